@@ -1,0 +1,155 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// NodeNetwork is one node's network. Its name is the node's and the node owns it. spec is written by the
+// operator alone, status by the node's agent, but for the conditions that the operator owns.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=nn
+// +kubebuilder:printcolumn:name="Instance",type=string,JSONPath=`.spec.instanceID`
+// +kubebuilder:printcolumn:name="Type",type=string,JSONPath=`.spec.instanceType`
+// +kubebuilder:printcolumn:name="Held",type=integer,JSONPath=`.status.held`
+// +kubebuilder:printcolumn:name="Used",type=integer,JSONPath=`.status.used`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="AddressesAssigned")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type NodeNetwork struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   NodeNetworkSpec   `json:"spec,omitempty"`
+	Status NodeNetworkStatus `json:"status,omitempty"`
+}
+
+// NodeNetworkList is a list of NodeNetwork.
+//
+// +kubebuilder:object:root=true
+type NodeNetworkList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []NodeNetwork `json:"items"`
+}
+
+// Family is an address family.
+//
+// +kubebuilder:validation:Enum=IPv4;IPv6
+type Family string
+
+// The families.
+const (
+	IPv4 Family = "IPv4"
+	IPv6 Family = "IPv6"
+)
+
+// NodeNetworkSpec is what the operator assigned to the node.
+type NodeNetworkSpec struct {
+	// Families that the node's endpoints get addresses of, preferred first.
+	Families []Family `json:"families,omitempty"`
+	// InstanceID is the EC2 instance behind the node.
+	InstanceID string `json:"instanceID,omitempty"`
+	// InstanceType as EC2 names it: m5.xlarge.
+	InstanceType string `json:"instanceType,omitempty"`
+	// AvailabilityZone of the instance.
+	AvailabilityZone string `json:"availabilityZone,omitempty"`
+	// VPCID of the instance.
+	VPCID string `json:"vpcID,omitempty"`
+	// MaxInterfaces and MaxAddressesPerInterface are the instance type's limits on its first network
+	// card. The second counts an ENI's own address.
+	MaxInterfaces            int32 `json:"maxInterfaces,omitempty"`
+	MaxAddressesPerInterface int32 `json:"maxAddressesPerInterface,omitempty"`
+	// Generation is the highest generation handed out on this node: it only grows.
+	Generation int64 `json:"generation,omitempty"`
+	// Interfaces are the instance's ENIs, by device index.
+	//
+	// +listType=map
+	// +listMapKey=id
+	Interfaces []Interface `json:"interfaces,omitempty"`
+}
+
+// Interface is an ENI attached to the node.
+type Interface struct {
+	// ID is eni-….
+	ID string `json:"id"`
+	// MAC is how the agent finds the device: lower case, colons.
+	MAC string `json:"mac"`
+	// DeviceIndex is 0 for the primary ENI.
+	DeviceIndex int32 `json:"deviceIndex"`
+	// SubnetID and SubnetCIDR; the subnet's router is the CIDR's first address.
+	SubnetID   string `json:"subnetID"`
+	SubnetCIDR string `json:"subnetCIDR"`
+	// PrimaryAddress is the ENI's own address, never an endpoint's.
+	PrimaryAddress string `json:"primaryAddress"`
+	// SecurityGroups of the ENI.
+	//
+	// +listType=set
+	SecurityGroups []string `json:"securityGroups,omitempty"`
+	// Addresses are the secondary addresses that endpoints may have.
+	//
+	// +listType=map
+	// +listMapKey=address
+	Addresses []Address `json:"addresses,omitempty"`
+	// Managed is false for an ENI that weft did not make and gives no addresses of.
+	Managed bool `json:"managed,omitempty"`
+}
+
+// Address is one address of an ENI with the generation under which the node got it.
+type Address struct {
+	Address    string `json:"address"`
+	Generation int64  `json:"generation"`
+}
+
+// NodeNetworkStatus is what the agent reports.
+type NodeNetworkStatus struct {
+	// InstanceID that the agent found in its metadata: a status of another instance is stale.
+	InstanceID string `json:"instanceID,omitempty"`
+	// ObservedGeneration is the spec.generation that the agent's pool reflects.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Held, Used and Waiting count addresses in the pool, addresses given to endpoints, and ADDs that
+	// wait for one.
+	Held    int32 `json:"held,omitempty"`
+	Used    int32 `json:"used,omitempty"`
+	Waiting int32 `json:"waiting,omitempty"`
+	// UsedAddresses are the addresses given to endpoints.
+	//
+	// +listType=map
+	// +listMapKey=address
+	UsedAddresses []UsedAddress `json:"usedAddresses,omitempty"`
+	// Fenced are addresses that the agent gave up for ever: the operator may unassign them.
+	//
+	// +listType=map
+	// +listMapKey=address
+	Fenced []Address `json:"fenced,omitempty"`
+	// Capacity is how many endpoints the node can hold in the end.
+	Capacity int32 `json:"capacity,omitempty"`
+	// AgentVersion is the version of the agent that wrote this.
+	AgentVersion string `json:"agentVersion,omitempty"`
+	// Conditions. Of the agent: Ready, DatapathReady, InterfacesReady. Of the operator:
+	// AddressesAssigned.
+	//
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// UsedAddress says which pod has an address.
+type UsedAddress struct {
+	Address    string `json:"address"`
+	Generation int64  `json:"generation"`
+	// Pod is namespace/name.
+	Pod string `json:"pod,omitempty"`
+}
+
+// Condition types of a NodeNetwork.
+const (
+	// ConditionReady (agent): endpoints can be made. The operator removes the start-up taint on it.
+	ConditionReady = "Ready"
+	// ConditionDatapathReady (agent): programs are loaded and attached.
+	ConditionDatapathReady = "DatapathReady"
+	// ConditionInterfacesReady (agent): every assigned ENI has been found and set up.
+	ConditionInterfacesReady = "InterfacesReady"
+	// ConditionAddressesAssigned (operator): EC2 gave what the node needs. When False, reason is the EC2
+	// error code, such as UnauthorizedOperation, and message names the action.
+	ConditionAddressesAssigned = "AddressesAssigned"
+)

@@ -1,0 +1,161 @@
+// Package config is what the chart hands to the agent and the operator: one YAML document, mounted from
+// the ConfigMap weft-config. An unknown key is an error, so that a typo never becomes a default.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/weft-cni/weft/internal/contract"
+)
+
+// Names of the ConfigMap, its key, and where the chart mounts it.
+const (
+	ConfigMap = "weft-config"
+	Key       = "config.yaml"
+	Path      = "/etc/weft/config.yaml"
+)
+
+// Config is the whole document. Field names are the chart's value names.
+type Config struct {
+	Cluster               Cluster         `json:"cluster"`
+	IPAM                  IPAM            `json:"ipam"`
+	ENI                   ENI             `json:"eni"`
+	CNI                   CNI             `json:"cni"`
+	RoutingMode           string          `json:"routingMode"`                // "native"
+	MTU                   int             `json:"MTU"`                        // 0: the ENI's own
+	EnableIPv4Masquerade  bool            `json:"enableIPv4Masquerade"`       // for what leaves the VPC
+	IPv4NativeRoutingCIDR string          `json:"ipv4NativeRoutingCIDR"`      // never masqueraded, beside the VPC's
+	MasqueradeInterfaces  []string        `json:"egressMasqueradeInterfaces"` // empty: every ENI
+	AgentNotReadyTaintKey string          `json:"agentNotReadyTaintKey"`
+	RemoveTaints          bool            `json:"removeNodeTaints"`
+	SyncInterval          metav1.Duration `json:"syncInterval"` // operator: full read of EC2
+	LogLevel              string          `json:"logLevel"`     // debug, info, warn, error
+}
+
+// Cluster names the cluster.
+type Cluster struct {
+	Name string `json:"name"`
+	ID   int    `json:"id"` // 0 to 255
+}
+
+// IPAM holds the mode and the watermarks, with Cilium's meaning.
+type IPAM struct {
+	Mode string `json:"mode"` // "eni"
+	// MinAllocate addresses are wanted when a node appears, PreAllocate free ones at any time,
+	// MaxAllocate at most (0: no limit).
+	MinAllocate       int `json:"minAllocate"`
+	PreAllocate       int `json:"preAllocate"`
+	MaxAllocate       int `json:"maxAllocate"`
+	MaxAboveWatermark int `json:"maxAboveWatermark"`
+}
+
+// ENI holds what the operator needs for EC2.
+type ENI struct {
+	// FirstInterfaceIndex is the first device index whose addresses endpoints get.
+	FirstInterfaceIndex int               `json:"firstInterfaceIndex"`
+	DeleteOnTermination bool              `json:"deleteOnTermination"`
+	Tags                map[string]string `json:"eniTags,omitempty"`
+	GCInterval          metav1.Duration   `json:"gcInterval"`
+}
+
+// CNI says where the agent installs the plugin, as paths on the host.
+type CNI struct {
+	ConfPath string `json:"confPath"`
+	BinPath  string `json:"binPath"`
+}
+
+// Default is the configuration of an empty document.
+func Default() Config {
+	return Config{
+		IPAM:                  IPAM{Mode: "eni", PreAllocate: 8},
+		ENI:                   ENI{DeleteOnTermination: true, GCInterval: metav1.Duration{Duration: 5 * time.Minute}},
+		CNI:                   CNI{ConfPath: contract.CNIConfDir, BinPath: contract.CNIBinDir},
+		RoutingMode:           "native",
+		EnableIPv4Masquerade:  true,
+		AgentNotReadyTaintKey: contract.DefaultTaintKey,
+		RemoveTaints:          true,
+		SyncInterval:          metav1.Duration{Duration: time.Minute},
+		LogLevel:              "info",
+	}
+}
+
+// Parse reads a document over the defaults and validates it.
+func Parse(b []byte) (Config, error) {
+	c := Default()
+	if err := yaml.UnmarshalStrict(b, &c); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return c, nil
+}
+
+// Load parses the file at path.
+func Load(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return Parse(b)
+}
+
+// Validate returns every problem at once, each with its field's path.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(path, format string, a ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", path, fmt.Sprintf(format, a...)))
+	}
+	if c.Cluster.Name == "" {
+		bad("cluster.name", "is empty: identities are made of it, so every cluster needs its own")
+	}
+	if len(c.Cluster.Name) > 63 {
+		bad("cluster.name", "is %d characters, at most 63", len(c.Cluster.Name))
+	}
+	if c.Cluster.ID < 0 || c.Cluster.ID > 255 {
+		bad("cluster.id", "is %d, expected 0 to 255", c.Cluster.ID)
+	}
+	if c.IPAM.Mode != "eni" {
+		bad("ipam.mode", "is %q, this version has eni", c.IPAM.Mode)
+	}
+	if c.RoutingMode != "native" {
+		bad("routingMode", "is %q, this version has native", c.RoutingMode)
+	}
+	for path, n := range map[string]int{
+		"ipam.minAllocate": c.IPAM.MinAllocate, "ipam.preAllocate": c.IPAM.PreAllocate,
+		"ipam.maxAllocate": c.IPAM.MaxAllocate, "ipam.maxAboveWatermark": c.IPAM.MaxAboveWatermark,
+		"eni.firstInterfaceIndex": c.ENI.FirstInterfaceIndex,
+	} {
+		if n < 0 {
+			bad(path, "is %d, expected 0 or more", n)
+		}
+	}
+	if c.MTU != 0 && (c.MTU < 1280 || c.MTU > 9001) {
+		bad("MTU", "is %d, expected 0 (the ENI's own) or 1280 to 9001", c.MTU)
+	}
+	if c.IPv4NativeRoutingCIDR != "" {
+		if p, err := netip.ParsePrefix(c.IPv4NativeRoutingCIDR); err != nil || !p.Addr().Is4() {
+			bad("ipv4NativeRoutingCIDR", "is %q, expected an IPv4 prefix such as 10.0.0.0/8", c.IPv4NativeRoutingCIDR)
+		}
+	}
+	if c.AgentNotReadyTaintKey == "" || strings.ContainsAny(c.AgentNotReadyTaintKey, " =:") {
+		bad("agentNotReadyTaintKey", "is %q, expected a taint's key such as %s", c.AgentNotReadyTaintKey, contract.DefaultTaintKey)
+	}
+	if c.SyncInterval.Duration < time.Second {
+		bad("syncInterval", "is %s, expected 1s or more", c.SyncInterval.Duration)
+	}
+	switch c.LogLevel {
+	case "debug", "info", "warn", "error":
+	default:
+		bad("logLevel", "is %q, expected debug, info, warn or error", c.LogLevel)
+	}
+	return errors.Join(errs...)
+}

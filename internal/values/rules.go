@@ -1,0 +1,252 @@
+package values
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// kind is what an implemented value holds.
+type kind int
+
+const (
+	text kind = iota + 1
+	boolean
+	integer
+	port // integer or text
+	list
+	tree        // whatever Kubernetes takes there
+	textOrList  // one string, or a list of them
+	only        // one of few values; rule.oneOf
+	replacedBy  // an old spelling; rule.to
+	superfluous // values that ask for what weft does anyway, or for less than it has; rule.means
+)
+
+// rule is what weft does with a name. A name without one is known at most.
+type rule struct {
+	kind     kind
+	nullable bool
+	oneOf    []any
+	// check refuses a value of the right kind.
+	check func(v any) error
+	// to turns an old spelling into the values that it stands for.
+	to func(v any) (set map[string]any, note string, err error)
+	// means says why each accepted value changes nothing; keyed by its text.
+	means map[string]string
+	// accepts are the values of an old spelling, for the schema.
+	accepts []any
+}
+
+// rules are the names that act; every leaf of the chart's values.yaml has one, which a test holds.
+func rules() map[string]rule {
+	r := map[string]rule{
+		"cluster.name":                                {kind: text, check: checkClusterName},
+		"cluster.id":                                  {kind: integer, check: between(0, 255)},
+		"eni.enabled":                                 {kind: only, oneOf: []any{true}},
+		"eni.iamRole":                                 {kind: text, check: checkRole},
+		"eni.eniTags":                                 {kind: tree},
+		"eni.gcInterval":                              {kind: text, check: checkDuration(true)},
+		"eni.nodeSpec.firstInterfaceIndex":            {kind: integer, nullable: true, check: between(0, 14)},
+		"eni.nodeSpec.deleteOnTermination":            {kind: boolean, nullable: true},
+		"ipam.mode":                                   {kind: only, oneOf: []any{"eni"}},
+		"ipam.nodeSpec.ipamMinAllocate":               {kind: integer, nullable: true, check: between(0, 1000)},
+		"ipam.nodeSpec.ipamPreAllocate":               {kind: integer, nullable: true, check: between(0, 1000)},
+		"ipam.nodeSpec.ipamMaxAllocate":               {kind: integer, nullable: true, check: between(0, 1000)},
+		"routingMode":                                 {kind: only, oneOf: []any{"native", ""}},
+		"ipv4NativeRoutingCIDR":                       {kind: text, check: checkPrefix},
+		"enableIPv4Masquerade":                        {kind: boolean},
+		"egressMasqueradeInterfaces":                  {kind: textOrList, nullable: true},
+		"MTU":                                         {kind: integer, check: checkMTU},
+		"cni.confPath":                                {kind: text, check: checkPath},
+		"cni.binPath":                                 {kind: text, check: checkPath},
+		"agentNotReadyTaintKey":                       {kind: text, check: checkTaint},
+		"debug.enabled":                               {kind: boolean},
+		"k8sServiceHost":                              {kind: text},
+		"k8sServicePort":                              {kind: port},
+		"imagePullSecrets":                            {kind: list},
+		"commonLabels":                                {kind: tree},
+		"annotations":                                 {kind: tree},
+		"podAnnotations":                              {kind: tree},
+		"podLabels":                                   {kind: tree},
+		"podSecurityContext":                          {kind: tree},
+		"securityContext.privileged":                  {kind: boolean},
+		"affinity":                                    {kind: tree},
+		"nodeSelector":                                {kind: tree},
+		"tolerations":                                 {kind: list},
+		"priorityClassName":                           {kind: text},
+		"resources":                                   {kind: tree},
+		"updateStrategy":                              {kind: tree},
+		"terminationGracePeriodSeconds":               {kind: integer, check: between(0, 3600)},
+		"extraArgs":                                   {kind: list},
+		"extraEnv":                                    {kind: list},
+		"prometheus.enabled":                          {kind: boolean},
+		"operator.enabled":                            {kind: boolean},
+		"operator.replicas":                           {kind: integer, check: between(0, 16)},
+		"operator.removeNodeTaints":                   {kind: boolean},
+		"operator.syncInterval":                       {kind: text, check: checkDuration(false)},
+		"operator.annotations":                        {kind: tree},
+		"operator.podAnnotations":                     {kind: tree},
+		"operator.podLabels":                          {kind: tree},
+		"operator.podSecurityContext":                 {kind: tree},
+		"operator.affinity":                           {kind: tree},
+		"operator.nodeSelector":                       {kind: tree},
+		"operator.tolerations":                        {kind: list},
+		"operator.topologySpreadConstraints":          {kind: list},
+		"operator.priorityClassName":                  {kind: text},
+		"operator.resources":                          {kind: tree},
+		"operator.updateStrategy":                     {kind: tree},
+		"operator.podDisruptionBudget.enabled":        {kind: boolean},
+		"operator.podDisruptionBudget.minAvailable":   {kind: port, nullable: true},
+		"operator.podDisruptionBudget.maxUnavailable": {kind: port, nullable: true},
+		"operator.extraArgs":                          {kind: list},
+		"operator.extraEnv":                           {kind: list},
+		"operator.prometheus.enabled":                 {kind: boolean},
+
+		"tunnel": {kind: replacedBy, accepts: []any{"disabled", "", nil}, to: fromTunnel},
+		"aws.enabled": {kind: replacedBy, accepts: []any{true, false, nil}, to: func(v any) (map[string]any, string, error) {
+			if asText(v) == "true" {
+				return map[string]any{"eni.enabled": true}, "eni.enabled=true", nil
+			}
+			return nil, "nothing: false is what an absent value means", nil
+		}},
+		"aws.region":           {kind: text},
+		"kubeProxyReplacement": {kind: replacedBy, accepts: []any{false, "false", "disabled", "", nil}, to: fromKubeProxyReplacement},
+		"nativeRoutingCIDR": {kind: replacedBy, accepts: []any{"", nil}, to: func(v any) (map[string]any, string, error) {
+			return map[string]any{"ipv4NativeRoutingCIDR": v}, "ipv4NativeRoutingCIDR=" + asText(v), nil
+		}},
+
+		"rollOutCiliumPods":              always("true", "a change of the configuration always restarts weft's pods"),
+		"operator.rollOutPods":           always("true", "a change of the configuration always restarts weft's pods"),
+		"cni.exclusive":                  always("false", "other plugins' files stay as they are; weft's own sorts first"),
+		"hubble.enabled":                 always("false", "this version has no Hubble"),
+		"hubble.relay.enabled":           always("false", "this version has no relay"),
+		"hubble.ui.enabled":              always("false", "this version has no UI"),
+		"hubble.tls.enabled":             always("false", "this version has no Hubble"),
+		"envoy.enabled":                  always("false", "this version has no proxy"),
+		"l7Proxy":                        always("false", "this version has no proxy"),
+		"healthChecking":                 always("false", "this version has no health mesh"),
+		"endpointHealthChecking.enabled": always("false", "this version has no health mesh"),
+		"enableIPv6Masquerade":           always("false", "this version has IPv4 only"),
+		"ipv6.enabled":                   always("false", "this version has IPv4 only"),
+		"identityAllocationMode":         always("crd", "weft has no identity store"),
+	}
+	for _, image := range []string{"image", "operator.image"} {
+		r[image+".override"] = rule{kind: text, nullable: true}
+		r[image+".repository"] = rule{kind: text}
+		r[image+".tag"] = rule{kind: text}
+		r[image+".digest"] = rule{kind: text}
+		r[image+".useDigest"] = rule{kind: boolean}
+		r[image+".pullPolicy"] = rule{kind: only, oneOf: []any{"Always", "IfNotPresent", "Never"}}
+	}
+	for _, account := range []string{"serviceAccounts.cilium", "serviceAccounts.operator"} {
+		r[account+".create"] = rule{kind: boolean}
+		r[account+".name"] = rule{kind: text}
+		r[account+".automount"] = rule{kind: boolean}
+		r[account+".annotations"] = rule{kind: tree}
+	}
+	return r
+}
+
+func always(value, why string) rule {
+	return rule{kind: superfluous, means: map[string]string{value: why}}
+}
+
+func fromTunnel(v any) (map[string]any, string, error) {
+	switch asText(v) {
+	case "disabled":
+		return map[string]any{"routingMode": "native"}, "routingMode=native", nil
+	case "":
+		return nil, "nothing: empty is what an absent value means", nil
+	}
+	return nil, "", fmt.Errorf("%s asks for an overlay, which this version doesn't have; expected disabled", show(v))
+}
+
+func fromKubeProxyReplacement(v any) (map[string]any, string, error) {
+	switch asText(v) {
+	case "false", "disabled", "":
+		return nil, "false: kube-proxy keeps the services", nil
+	}
+	return nil, "", fmt.Errorf("%s is not implemented in this version; expected false (kube-proxy keeps the services)", show(v))
+}
+
+func between(low, high int64) func(any) error {
+	return func(v any) error {
+		if n, ok := asInt(v); !ok || n < low || n > high {
+			return fmt.Errorf("is %s, expected %d to %d", show(v), low, high)
+		}
+		return nil
+	}
+}
+
+func checkClusterName(v any) error {
+	s := asText(v)
+	if s == "" {
+		return fmt.Errorf("is empty: identities are made of it, so every cluster needs its own")
+	}
+	if strings.ContainsAny(s, "<>") {
+		return fmt.Errorf("is %s: a placeholder that was to be replaced by the cluster's name", show(v))
+	}
+	if len(s) > 63 {
+		return fmt.Errorf("is %d characters, at most 63", len(s))
+	}
+	return nil
+}
+
+func checkRole(v any) error {
+	s := asText(v)
+	if s == "" {
+		return nil
+	}
+	// arn:PARTITION:iam::ACCOUNT:role/NAME
+	part := strings.SplitN(s, ":", 6)
+	if len(part) != 6 || part[0] != "arn" || part[2] != "iam" || !strings.HasPrefix(part[5], "role/") || strings.ContainsAny(s, "<> ") {
+		return fmt.Errorf("is %s, expected a role's ARN such as arn:aws:iam::111122223333:role/NAME", show(v))
+	}
+	return nil
+}
+
+func checkDuration(emptyOK bool) func(any) error {
+	return func(v any) error {
+		s := asText(v)
+		if s == "" && emptyOK {
+			return nil
+		}
+		if d, err := time.ParseDuration(s); err != nil || d < 0 {
+			return fmt.Errorf("is %s, expected a duration such as 5m", show(v))
+		}
+		return nil
+	}
+}
+
+func checkPrefix(v any) error {
+	s := asText(v)
+	if s == "" {
+		return nil
+	}
+	if p, err := netip.ParsePrefix(s); err != nil || !p.Addr().Is4() {
+		return fmt.Errorf("is %s, expected an IPv4 prefix such as 10.0.0.0/8", show(v))
+	}
+	return nil
+}
+
+func checkMTU(v any) error {
+	if n, ok := asInt(v); !ok || n != 0 && (n < 1280 || n > 9001) {
+		return fmt.Errorf("is %s, expected 0 (the ENI's own) or 1280 to 9001", show(v))
+	}
+	return nil
+}
+
+func checkPath(v any) error {
+	if !strings.HasPrefix(asText(v), "/") {
+		return fmt.Errorf("is %s, expected an absolute path on the node", show(v))
+	}
+	return nil
+}
+
+func checkTaint(v any) error {
+	if s := asText(v); s == "" || strings.ContainsAny(s, " =:") {
+		return fmt.Errorf("is %s, expected a taint's key such as node.cilium.io/agent-not-ready", show(v))
+	}
+	return nil
+}

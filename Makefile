@@ -1,0 +1,67 @@
+# weft: see README.md for what the targets are for. `make help` lists them.
+SHELL := /bin/bash
+export GOFLAGS := -trimpath -buildvcs=false
+export CGO_ENABLED := 0
+export PATH := /usr/sbin:/sbin:$(PATH)
+
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+LDFLAGS := -s -w -X github.com/weft-cni/weft/internal/version.Commit=$(COMMIT)
+ARCH ?= $(shell go env GOARCH)
+WALK ?= .
+SUITE ?= all
+ONLY ?= .
+TIME ?= 1m
+
+.PHONY: help build demo test e2e conformance kernels bench scale fuzz lint generate check-generated release clean deps binaries images
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
+
+deps:
+	@scripts/deps.sh
+
+binaries: deps
+	@mkdir -p bin
+	go build -ldflags "$(LDFLAGS)" -o bin/ ./cmd/...
+	cd lab && go build -ldflags "-s -w" -o ../bin/ ./cmd/...
+
+images: binaries
+	go run ./tools/package images --bin bin --out build/images --arch $(ARCH) --epoch $(EPOCH)
+
+build: images ## everything into bin/, images into build/images, the lab's big binaries into the cache
+	bin/lab assets
+
+demo: build ## EKS in a box with weft on it, tested, left running
+	@scripts/demo.sh
+
+test: deps ## every tier that fits in 45 minutes
+	go run ./test/tiers
+
+e2e: build ## the walkthroughs on the lab: WALK=W1 for one
+	go test -count=1 -timeout 38m ./test/e2e -walk '$(WALK)'
+
+kernels: deps ## the datapath in the verifiers of 6.1 and 6.12
+	go run ./test/kernels
+
+bench: build ## weft beside its peers, as ratios: ONLY=regex
+	go run ./test/bench -only '$(ONLY)'
+
+fuzz: ## every fuzz test for TIME each
+	@scripts/fuzz.sh $(TIME) '$(ONLY)'
+
+lint: deps ## formatting, vet, staticcheck, house rules
+	@scripts/lint.sh
+
+generate: deps ## deepcopy, CRDs, schemas, BPF objects
+	go run sigs.k8s.io/controller-tools/cmd/controller-gen@v0.22.0 object paths=./api/... crd paths=./api/v1alpha1 output:crd:dir=api/crds
+	go generate ./...
+
+check-generated: deps
+	@scripts/check-generated.sh
+
+release: deps ## binaries, chart, image archives, checksums, SBOM into build/release
+	go run ./tools/package release --out build/release --epoch $(EPOCH) --commit $(COMMIT)
+
+clean: ## remove what the targets made (not the cache)
+	rm -rf bin build

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+
+/*
+ * What became of a packet. Numbers are append-only: dashboards, captures and an agent of another
+ * version rely on them; a number that is no longer used stays reserved. Go's names and texts are
+ * generated from the lines between the markers: X(number, NAME, "text", "what to do").
+ *
+ *    0..15   outcomes: exactly one for each packet and hook, unless it was dropped
+ *   16..31   notes: beside an outcome
+ *   32..127  drops
+ */
+/* clang-format off */
+#define WEFT_REASONS(X) \
+	/* begin reasons */ \
+	X(0, FORWARDED, "passed on", "") \
+	X(1, REDIRECTED, "sent out by the interface that owns its source address", "") \
+	X(2, ANSWERED, "answered by the datapath", "") \
+	X(3, OTHER_FAMILY, "not IPv4, left to the host", "") \
+	X(16, NOTE_WRONG_ENI_IN, "came in by an interface that does not own the destination", "compare the ENI's addresses in EC2 with the node's NodeNetwork") \
+	X(17, NOTE_HOST_SOURCE, "left with a source that is no ENI address of this node", "look for a container bridge or a tunnel on the node that does not masquerade") \
+	X(32, NO_ENDPOINT, "the device belongs to no endpoint", "look in the agent's log for the endpoint; recreate the pod if it stays") \
+	X(33, TRUNCATED, "shorter than its headers say", "look for the program that sends malformed packets") \
+	X(34, BAD_HEADER, "malformed header", "look for the program that sends malformed packets") \
+	X(35, SOURCE_MAC, "sent with another's MAC address", "only the MAC address that weft gave is allowed: look for a bridge or macvlan inside the pod") \
+	X(36, DEST_MAC, "sent to a MAC address other than the gateway's", "a pod's only neighbour is its gateway: look for static neighbour entries in the pod") \
+	X(37, SOURCE_ADDRESS, "sent with another's address", "only the pod's own address is allowed: look for a forgotten NAT or a spoofing process in the pod") \
+	X(38, ARP_TARGET, "ARP for an address other than the gateway's", "pods reach everything by their gateway: look for routes without a gateway in the pod") \
+	X(39, ARP_BAD, "ARP with a false sender", "look for the program in the pod that forges ARP") \
+	X(40, MULTICAST, "multicast or broadcast", "a VPC does not carry multicast to pods; use unicast") \
+	X(41, LOOPBACK_DEST, "sent to a loopback or null address", "a pod must not reach the node's loopback; use the node's address") \
+	X(42, TUNNEL_PORT, "UDP to a tunnel port of the node network", "ports 6081, 8472 and 4789 are reserved for overlays; use another port") \
+	X(43, FAMILY_OFF, "an address family that is off", "IPv6 is off in this cluster; use IPv4") \
+	X(44, ETHERTYPE, "a protocol that is neither ARP nor an enabled address family", "pods may send IPv4 and ARP only") \
+	X(45, VLAN, "VLAN tag", "pods may not send tagged frames") \
+	X(46, NOT_FOR_ENDPOINT, "delivered to a device whose endpoint has another address", "look for foreign routes to the pod's device on the node") \
+	X(47, SOURCE_IS_LOCAL, "came from outside with the address of a local pod", "the sender forges, or a load balancer with client addresses preserved returns a pod's own connection to its node") \
+	X(48, NO_OWNER, "a pod's packet whose source belongs to no ENI of this node", "compare the ENI's addresses in EC2 with the node's NodeNetwork") \
+	X(49, NO_ENI, "the ENI that owns the source is not attached", "see whether the ENI is still attached in EC2 and in the node's NodeNetwork") \
+	X(50, REDIRECT_FAILED, "the kernel refused to redirect", "report it with the kernel's version") \
+	/* end reasons */
+
+enum weft_reason {
+#define X(number, name, text, advice) REASON_##name = number,
+	WEFT_REASONS(X)
+#undef X
+};
+/* clang-format on */
+
+#define REASON_FIRST_DROP 32
+#define REASON_MAX 128
+
+enum weft_hook {
+	HOOK_FROM_POD = 0,
+	HOOK_TO_POD = 1,
+	HOOK_FROM_NETDEV = 2,
+	HOOK_TO_NETDEV = 3,
+	HOOK_MAX = 8,
+};
+
+/* As the endpoint or the host sees it. */
+enum weft_direction {
+	DIRECTION_INGRESS = 0,
+	DIRECTION_EGRESS = 1,
+	DIRECTION_MAX = 2,
+};

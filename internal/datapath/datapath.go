@@ -1,0 +1,163 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/weft-cni/weft/internal/contract"
+)
+
+// Config says where the datapath keeps its pins and how it attaches.
+type Config struct {
+	Log    *slog.Logger // nil: silent
+	BPFFS  string       // BPF file system, mounted if absent; by default /sys/fs/bpf
+	PinDir string       // below BPFFS; by default contract.PinDir
+	Attach AttachMode
+}
+
+// AttachMode chooses how programs are attached.
+type AttachMode string
+
+// tcx where the kernel has it, unless told otherwise.
+const (
+	AttachAuto   AttachMode = ""
+	AttachTCX    AttachMode = "tcx"
+	AttachClsact AttachMode = "clsact"
+)
+
+// A Datapath is the loaded programs and their maps. Its methods act in the network namespace of the
+// calling thread, and may be called from several goroutines.
+type Datapath struct {
+	log      *slog.Logger
+	features Features
+	maps     map[string]*ebpf.Map
+	programs map[Hook]*ebpf.Program
+	attacher attacher
+
+	mu sync.Mutex // one writer at a time: entries are read, changed and written back
+}
+
+// Open loads the programs over the maps that an earlier agent left pinned, or over new ones. Devices keep
+// running what they run until SetENI and AddEndpoint name them.
+func Open(cfg Config) (_ *Datapath, err error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if cfg.BPFFS == "" {
+		cfg.BPFFS = "/sys/fs/bpf"
+	}
+	if cfg.PinDir == "" {
+		cfg.PinDir = contract.PinDir
+	}
+	d := &Datapath{log: cfg.Log, programs: map[Hook]*ebpf.Program{}}
+	if d.features, err = probe(); err != nil {
+		return nil, err
+	}
+	maps, links := filepath.Join(cfg.PinDir, "maps"), filepath.Join(cfg.PinDir, "links")
+	if err := ensureBPFFS(cfg.BPFFS, maps); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(links, 0o700); err != nil {
+		return nil, err
+	}
+	if d.attacher, err = newAttacher(cfg.Attach, links, d.features); err != nil {
+		return nil, err
+	}
+	spec, err := loadWeft()
+	if err != nil {
+		return nil, err
+	}
+	if d.maps, err = openMaps(spec, maps, cfg.Log); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if err := d.writeConfig(); err != nil {
+		return nil, err
+	}
+	if err := d.load(spec); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func newAttacher(mode AttachMode, links string, f Features) (attacher, error) {
+	switch mode {
+	case AttachAuto:
+		if f.TCX {
+			return &tcxAttacher{dir: links}, nil
+		}
+		return &clsactAttacher{}, nil
+	case AttachTCX:
+		if !f.TCX {
+			return nil, errors.New("attach mode is tcx, which this kernel lacks; expected kernel 6.6 or attach mode clsact")
+		}
+		return &tcxAttacher{dir: links}, nil
+	case AttachClsact:
+		return &clsactAttacher{}, nil
+	}
+	return nil, fmt.Errorf("attach mode is %q, expected tcx, clsact or nothing", mode)
+}
+
+// writeConfig refuses a layout that isn't ours, and otherwise writes what the programs read.
+func (d *Datapath) writeConfig() error {
+	m := d.maps[weftMapWeftConfig]
+	var have configValue
+	if err := m.Lookup(uint32(0), &have); err != nil {
+		return fmt.Errorf("read %s: %w", weftMapWeftConfig, err)
+	}
+	if have.Layout != 0 && have.Layout != layoutVersion {
+		return &LayoutError{Map: weftMapWeftConfig, Err: fmt.Errorf("layout is %d, expected %d", have.Layout, layoutVersion)}
+	}
+	want := newConfigValue()
+	if have == want {
+		return nil
+	}
+	if err := m.Put(uint32(0), want); err != nil {
+		return fmt.Errorf("write %s: %w", weftMapWeftConfig, err)
+	}
+	return nil
+}
+
+func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: d.maps})
+	if err != nil {
+		return fmt.Errorf("load the programs: %w", err)
+	}
+	defer coll.Close()
+	for _, h := range Hooks() {
+		prog := coll.DetachProgram(h.String())
+		if prog == nil {
+			return fmt.Errorf("program %s is missing from the object", h)
+		}
+		d.programs[h] = prog
+	}
+	return nil
+}
+
+// Probe is what the kernel was found to have when the datapath was opened.
+func (d *Datapath) Probe() Features { return d.features }
+
+// Close lets go of maps and programs. Pins, links and so the traffic stay.
+func (d *Datapath) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	for _, p := range d.programs {
+		errs = append(errs, p.Close())
+	}
+	for _, m := range d.maps {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,82 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// SetENI writes the ENI's entry and then attaches from_netdev and to_netdev to its device. Addresses
+// should be set before the first ENI is: to_netdev drops a pod's packet whose source has no owner.
+func (d *Datapath) SetENI(e ENI) error {
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	device, err := netlink.LinkByIndex(e.Ifindex)
+	if err != nil {
+		return fmt.Errorf("ENI %s: %w", e.MAC, &DeviceError{Ifindex: e.Ifindex, Err: err})
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.maps[weftMapWeftEnis]
+	var old eniValue
+	if err := m.Lookup(e.Handle, &old); err != nil {
+		return fmt.Errorf("read ENI %d: %w", e.Handle, err)
+	}
+	want := newENIValue(e, device.Attrs().MTU)
+	if old != want {
+		if err := m.Put(e.Handle, want); err != nil {
+			return fmt.Errorf("write ENI %d: %w", e.Handle, err)
+		}
+	}
+	for _, h := range []Hook{ToNetdev, FromNetdev} {
+		if err := d.attacher.attach(h, e.Ifindex, d.programs[h]); err != nil {
+			return fmt.Errorf("ENI %s: %w", e.MAC, err)
+		}
+	}
+	// The same ENI attached again has another index; its old device, if it is there, is not ours.
+	if old.Flags&eniValid != 0 && old.Ifindex != want.Ifindex {
+		return d.detachNetdev(int(old.Ifindex))
+	}
+	return nil
+}
+
+// DeleteENI forgets the ENI and takes the programs off its device; an unknown handle is no error.
+func (d *Datapath) DeleteENI(handle uint32) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.deleteENI(handle)
+}
+
+func (d *Datapath) deleteENI(handle uint32) error {
+	if handle < 1 || handle > MaxENIs {
+		return fmt.Errorf("ENI handle is %d, expected 1 to %d", handle, MaxENIs)
+	}
+	m := d.maps[weftMapWeftEnis]
+	var old eniValue
+	if err := m.Lookup(handle, &old); err != nil {
+		return fmt.Errorf("read ENI %d: %w", handle, err)
+	}
+	if old == (eniValue{}) {
+		return nil
+	}
+	if err := m.Put(handle, eniValue{}); err != nil {
+		return fmt.Errorf("empty ENI %d: %w", handle, err)
+	}
+	return d.detachNetdev(int(old.Ifindex))
+}
+
+// detachNetdev takes our programs off a device, unless another ENI's entry names it.
+func (d *Datapath) detachNetdev(ifindex int) error {
+	for handle := uint32(1); handle <= MaxENIs; handle++ {
+		var e eniValue
+		if err := d.maps[weftMapWeftEnis].Lookup(handle, &e); err != nil {
+			return fmt.Errorf("read ENI %d: %w", handle, err)
+		}
+		if e.Flags&eniValid != 0 && int(e.Ifindex) == ifindex {
+			return nil
+		}
+	}
+	return errors.Join(d.attacher.detach(FromNetdev, ifindex), d.attacher.detach(ToNetdev, ifindex))
+}

@@ -1,0 +1,135 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+
+	"github.com/weft-cni/weft/internal/contract"
+)
+
+// layoutVersion is the number in the name of contract.PinDir.
+const layoutVersion = 1
+
+// The types below mirror bpf/include/layout.h; a test compares sizes and offsets by BTF.
+
+// wireAddr is an address as map keys hold it: IPv4 is mapped, network byte order.
+type wireAddr [16]byte
+
+const (
+	endpointValid   = 1 << 0
+	addressEndpoint = 1 << 0
+	eniValid        = 1 << 0
+	familyIPv4      = 1 << 0
+)
+
+type endpointValue struct {
+	Addr       wireAddr
+	Addr6      wireAddr
+	Flags      uint32
+	Generation uint32
+	ENI        uint32
+	Ifindex    uint32
+	PodMAC     [6]byte
+	HostMAC    [6]byte
+	Class      uint32
+}
+
+type addressValue struct {
+	ENI        uint32
+	Flags      uint32
+	Slot       uint32
+	Generation uint32
+}
+
+type eniValue struct {
+	Flags     uint32
+	Ifindex   uint32
+	MTU       uint32
+	_         uint32
+	NextHop   wireAddr
+	NextHop6  wireAddr
+	MAC       [6]byte
+	Reserved1 [10]byte
+}
+
+type counterValue struct {
+	Packets uint64
+	Bytes   uint64
+}
+
+type configValue struct {
+	Layout      uint32
+	Families    uint32
+	Gateway     wireAddr
+	Gateway6    wireAddr
+	TunnelPorts [8][2]byte
+}
+
+// Numbers of bpf/include/reason.h that shape weft_counters.
+const (
+	hookMax      = 8
+	directionMax = 2
+	reasonMax    = 128
+)
+
+func toWire(a netip.Addr) wireAddr {
+	if !a.IsValid() {
+		return wireAddr{}
+	}
+	return wireAddr(a.As16())
+}
+
+func fromWire(w wireAddr) netip.Addr { return netip.AddrFrom16(w).Unmap() }
+
+func toMAC(m net.HardwareAddr) (out [6]byte) {
+	copy(out[:], m)
+	return out
+}
+
+// tunnelPorts are those of Geneve, VXLAN as Linux and Cilium use it, and VXLAN's own.
+func tunnelPorts() []uint16 { return []uint16{6081, 8472, 4789} }
+
+func newConfigValue() configValue {
+	c := configValue{
+		Layout:   layoutVersion,
+		Families: familyIPv4,
+		Gateway:  toWire(contract.Gateway),
+		Gateway6: toWire(contract.Gateway6),
+	}
+	for i, port := range tunnelPorts() {
+		binary.BigEndian.PutUint16(c.TunnelPorts[i][:], port)
+	}
+	return c
+}
+
+func newEndpointValue(e Endpoint) endpointValue {
+	return endpointValue{
+		Addr:       toWire(e.Addr),
+		Flags:      endpointValid,
+		Generation: e.Generation,
+		ENI:        e.ENI,
+		Ifindex:    uint32(e.Ifindex),
+		PodMAC:     toMAC(e.PodMAC),
+		HostMAC:    toMAC(e.HostMAC),
+	}
+}
+
+func newENIValue(e ENI, mtu int) eniValue {
+	return eniValue{
+		Flags:   eniValid,
+		Ifindex: uint32(e.Ifindex),
+		MTU:     uint32(mtu),
+		NextHop: toWire(e.NextHop),
+		MAC:     toMAC(e.MAC),
+	}
+}
+
+// counterIndex is COUNTER_INDEX of bpf/include/maps.h.
+func counterIndex(h Hook, d Direction, r Reason) uint32 {
+	return (uint32(h)*directionMax+uint32(d))*reasonMax + uint32(r)
+}
+
+func counterOf(index uint32) (Hook, Direction, Reason) {
+	return Hook(index / reasonMax / directionMax), Direction(index / reasonMax % directionMax), Reason(index % reasonMax)
+}

@@ -1,0 +1,17 @@
+package cni
+
+import (
+	"os"
+	"time"
+)
+
+// AwayBound is for how long an agent that was ready in this boot may be away before STATUS says so. The
+// runtime asks STATUS all the time and an error makes the node NotReady, which a restart must not do.
+const AwayBound = 10 * time.Minute
+
+// ReadyLately says whether an agent was ready in this boot and not longer than AwayBound ago: it touches
+// the file while it is, and a boot empties the directory.
+func ReadyLately(readyFile string, now time.Time) bool {
+	fi, err := os.Stat(readyFile)
+	return err == nil && now.Sub(fi.ModTime()) <= AwayBound
+}

@@ -18,7 +18,7 @@ type attacher interface {
 	attach(hook Hook, ifindex int, prog *ebpf.Program) error
 	// detach takes our program away; that there is none, or no device, is no error.
 	detach(hook Hook, ifindex int) error
-	// attached lists our programs, also of devices that are gone where a trace of them is left.
+	// attached lists our programs that run, and removes what vanished devices left.
 	attached() ([]attachment, error)
 }
 

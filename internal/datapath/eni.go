@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 )
@@ -34,6 +35,9 @@ func (d *Datapath) SetENI(e ENI) error {
 		if err := d.attacher.attach(h, e.Ifindex, d.programs[h]); err != nil {
 			return fmt.Errorf("ENI %s: %w", e.MAC, err)
 		}
+	}
+	if err := d.keepNextHop(e); err != nil {
+		return err
 	}
 	// The same ENI attached again has another index; its old device, if it is there, is not ours.
 	if old.Flags&eniValid != 0 && old.Ifindex != want.Ifindex {
@@ -79,4 +83,27 @@ func (d *Datapath) detachNetdev(ifindex int) error {
 		}
 	}
 	return errors.Join(d.attacher.detach(FromNetdev, ifindex), d.attacher.detach(ToNetdev, ifindex))
+}
+
+// keepNextHop has the kernel resolve the ENI's next hop now and keep it resolved. A redirected packet that
+// has to wait for the neighbour is later sent with the header of the device that it was redirected from,
+// and lost.
+func (d *Datapath) keepNextHop(e ENI) error {
+	neighbours, err := netlink.NeighList(e.Ifindex, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("ENI %s: list its neighbours: %w", e.MAC, err)
+	}
+	next := e.NextHop.Unmap()
+	for _, n := range neighbours {
+		have, ok := netip.AddrFromSlice(n.IP)
+		if ok && have.Unmap() == next && (n.FlagsExt&netlink.NTF_EXT_MANAGED != 0 || n.State&netlink.NUD_PERMANENT != 0) {
+			return nil
+		}
+	}
+	err = netlink.NeighSet(&netlink.Neigh{LinkIndex: e.Ifindex, Family: netlink.FAMILY_V4, IP: next.AsSlice(),
+		State: netlink.NUD_NONE, FlagsExt: netlink.NTF_EXT_MANAGED})
+	if err != nil {
+		return fmt.Errorf("ENI %s: keep its next hop %s resolved: %w", e.MAC, next, err)
+	}
+	return nil
 }

@@ -25,6 +25,7 @@ const (
 	podAddr   = "192.168.1.10"
 	otherAddr = "192.168.1.11"
 	nodeAddr  = "192.168.1.5" // primary address of the first ENI
+	node2Addr = "192.168.1.6" // primary address of the second
 	farAddr   = "192.168.9.9"
 	worldAddr = "198.51.100.80"
 )

@@ -132,9 +132,37 @@ func (t *tcxAttacher) attached() ([]attachment, error) {
 	}
 	var out []attachment
 	for _, e := range entries {
-		if a, ok := parseLinkName(e.Name()); ok {
+		a, ok := parseLinkName(e.Name())
+		if !ok {
+			continue
+		}
+		alive, err := t.reap(t.path(a.hook, a.ifindex), a.ifindex)
+		if err != nil {
+			return nil, err
+		}
+		if alive {
 			out = append(out, a)
 		}
 	}
 	return out, nil
+}
+
+// reap removes a pin whose link lost its device, and tells whether the link is alive.
+func (t *tcxAttacher) reap(path string, ifindex int) (bool, error) {
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open %s: %w", path, err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", path, err)
+	}
+	if tcx := info.TCX(); tcx == nil || int(tcx.Ifindex) != ifindex {
+		return false, os.Remove(path)
+	}
+	return true, nil
 }

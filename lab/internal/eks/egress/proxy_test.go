@@ -409,6 +409,7 @@ func rawDial(t *testing.T, stream client.ProxyService_ProxyClient, address strin
 
 func TestHostilePackets(t *testing.T) {
 	p := start(t, dialer)
+	address := peer(t, echo) // before the stream: what is made last ends first
 	stream, _ := raw(t, p)
 	answered := []*client.Packet{
 		data(0, []byte("before any dial")),
@@ -443,7 +444,7 @@ func TestHostilePackets(t *testing.T) {
 		}
 	}
 	// After all that, the same stream still carries a connection, and only one.
-	id := rawDial(t, stream, peer(t, echo))
+	id := rawDial(t, stream, address)
 	if err := stream.Send(dialRequest("127.0.0.1:1", 8)); err != nil {
 		t.Fatal(err)
 	}

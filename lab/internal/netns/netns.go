@@ -40,6 +40,12 @@ func checkName(name string) error {
 
 // Create makes a namespace with nothing in it but a loopback device that is down.
 func Create(name string) error {
+	return CreateWith(name, func() error { return nil })
+}
+
+// CreateWith is Create with a setup that runs inside before the namespace gets its name: nobody sees one
+// that is half made.
+func CreateWith(name string, setup func() error) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
@@ -60,6 +66,9 @@ func Create(name string) error {
 	err = onOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("network namespace %s: unshare: %w", name, err)
+		}
+		if err := setup(); err != nil {
+			return fmt.Errorf("network namespace %s: setup: %w", name, err)
 		}
 		if err := unix.Mount("/proc/thread-self/ns/net", Path(name), "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("network namespace %s: mount: %w", name, err)
@@ -123,6 +132,20 @@ func Delete(name string) error {
 func Exists(name string) bool {
 	var st unix.Statfs_t
 	return checkName(name) == nil && unix.Statfs(Path(name), &st) == nil && st.Type == unix.NSFS_MAGIC
+}
+
+// Inode tells one namespace from the next of the same name; it's the number in /proc/PID/ns/net.
+func Inode(name string) (uint64, error) {
+	f, err := Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return 0, wrapPath("stat", Path(name), err)
+	}
+	return st.Ino, nil
 }
 
 // List names everything in Dir that begins with prefix, files that a crash left included: Delete takes both.

@@ -91,6 +91,34 @@ func TestCreateAfterCrash(t *testing.T) {
 	}
 }
 
+func TestCreateWith(t *testing.T) {
+	name := newNS(t, "first")
+	first, err := Inode(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Delete(name); err != nil {
+		t.Fatal(err)
+	}
+	want := errors.New("refused")
+	if err := CreateWith(name, func() error { return want }); !errors.Is(err, want) {
+		t.Errorf("CreateWith: got %v, want the setup's error", err)
+	}
+	if _, err := os.Lstat(Path(name)); err == nil {
+		t.Error("a failed setup leaves the name behind")
+	}
+	var seen bool
+	if err := CreateWith(name, func() error { seen = !Exists(name); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !seen {
+		t.Error("the setup ran after the namespace had its name")
+	}
+	if second, err := Inode(name); err != nil || second == 0 {
+		t.Errorf("Inode: %d, %v (the first had %d)", second, err, first)
+	}
+}
+
 func TestNames(t *testing.T) {
 	for _, name := range []string{"", ".", "..", "a/b", "../run"} {
 		if err := Create(name); !errors.Is(err, ErrName) {

@@ -171,6 +171,9 @@ func (s Shim) status(a *skel.CmdArgs) error {
 		fmt.Sprintf("the weft agent was not ready in this boot or has been away for more than %s; see the weft pod of this node", AwayBound), err.Error())
 }
 
+// Ask sends one request as the plugin would and waits for the answer.
+func (s Shim) Ask(socket string, r Request) (Reply, error) { return s.call(socket, r, nil) }
+
 // call sends one request and waits for the answer.
 func (s Shim) call(socket string, r Request, ns *os.File) (Reply, error) {
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})

@@ -405,6 +405,25 @@ func (m *Manager) tidy(k Key) error {
 	return m.journal.Remove(k)
 }
 
+// Restore takes in an endpoint that is in the kernel and was missing from the journal.
+func (m *Manager) Restore(e Endpoint) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.pool.Take(e.Address, e.ENI) || e.Slot >= contract.MaxEndpoints || m.slots[e.Slot] {
+		return fmt.Errorf("restore %s: address %s or slot %d is another endpoint's", e.Key, e.Address, e.Slot)
+	}
+	m.epoch++
+	e.Epoch = m.epoch
+	if err := m.journal.Put(e); err != nil {
+		m.pool.Untake(e.Address)
+		return fmt.Errorf("restore %s: %w", e.Key, err)
+	}
+	m.slots[e.Slot] = true
+	m.endpoints[e.Key] = e
+	m.touch()
+	return nil
+}
+
 // Reserve keeps an address and slot from being given, for a device that no journal entry explains.
 func (m *Manager) Reserve(a netip.Addr, slot uint32) {
 	m.mu.Lock()

@@ -1,0 +1,24 @@
+// Command weft-agent is weft's process on a node.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/weft-cni/weft/internal/agent"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := agent.NewCommand().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		slog.Error("weft-agent ends", "err", err)
+		fmt.Fprintln(os.Stderr, "weft-agent:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,452 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/weft-cni/weft/api/v1alpha1"
+	"github.com/weft-cni/weft/internal/cni"
+	"github.com/weft-cni/weft/internal/config"
+	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/nodenet"
+	"github.com/weft-cni/weft/internal/runtimeservice"
+)
+
+// Cluster is the Kubernetes API, as far as the agent needs it.
+type Cluster interface {
+	// Watch calls changed with the newest objects, nil where there is none, until ctx ends. It calls
+	// only once it knows.
+	Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork)) error
+	// ApplyStatus writes the agent's part of the NodeNetwork's status.
+	ApplyStatus(ctx context.Context, status v1alpha1.NodeNetworkStatus) error
+	// Warn tells people what happened on this node.
+	Warn(reason, message string)
+}
+
+// Runtime lists the sandboxes that the container runtime has.
+type Runtime interface {
+	Sandboxes(ctx context.Context) (map[string]runtimeservice.Sandbox, error)
+}
+
+// Options are what the agent is made of.
+type Options struct {
+	Config config.Config
+	Node   string
+
+	RunDir, StateDir string
+	ProcSysNet       string
+	Install          Install
+
+	Cluster  Cluster
+	Runtime  Runtime
+	Instance func(context.Context) (string, error)
+	Datapath func() (Datapath, error)
+
+	HealthAddress, MetricsAddress string
+	// AddWait bounds how long an ADD waits for a free address; CollectEvery is the period of the
+	// comparison with the runtime.
+	AddWait, CollectEvery time.Duration
+	Version               string
+	Log                   *slog.Logger
+}
+
+// agent is the process's state. Fields are written by Run before anything that reads them starts, but
+// for those with a lock of their own.
+type agent struct {
+	Options
+	paths    paths
+	instance string
+	progress *progress
+	node     *nodenet.Node
+	programs *programs
+	manager  *endpoint.Manager
+	queue    cni.Queue
+	source   source
+	strays   strays
+
+	serving atomic.Bool // commands are answered
+	ready   atomic.Bool // and the runtime knows
+
+	mu           sync.Mutex
+	view         view
+	report       nodenet.Report
+	reconcileErr error
+	programsErr  error
+}
+
+// Run is the agent's life. It ends with ctx or with an error; pods go on either way.
+func Run(ctx context.Context, o Options) error {
+	a := &agent{
+		Options: o, paths: paths{run: o.RunDir, state: o.StateDir}, progress: newProgress(),
+		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()},
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.serveHealth(ctx) })
+	g.Go(func() error { return a.serveMetrics(ctx) })
+	g.Go(func() error { return a.live(ctx) })
+	return g.Wait()
+}
+
+// live goes through the start in the order that makes a restart safe: nothing is removed before
+// everything that could want it is known.
+func (a *agent) live(ctx context.Context) error {
+	a.progress.begin(stepLock)
+	unlock, err := lockNode(ctx, a.paths.lock())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := unlock(); err != nil {
+			a.Log.Warn("lock not released", "err", err)
+		}
+	}()
+	boot, err := bootToken(a.paths.boot())
+	if err != nil {
+		return err
+	}
+	a.progress.done(stepLock)
+
+	a.progress.begin(stepDatapath)
+	dp, err := a.Datapath()
+	if err != nil {
+		return fmt.Errorf("open the datapath: %w", err)
+	}
+	defer func() {
+		if err := dp.Close(); err != nil {
+			a.Log.Warn("datapath not closed", "err", err)
+		}
+	}()
+	a.programs = newPrograms(dp)
+	if a.node, err = nodenet.New(a.ProcSysNet, a.Log); err != nil {
+		return err
+	}
+	defer a.node.Close()
+	a.progress.done(stepDatapath)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.Cluster.Watch(ctx, a.source.put) })
+	g.Go(func() error {
+		if err := a.start(ctx, boot); err != nil {
+			return err
+		}
+		return a.serve(ctx)
+	})
+	return g.Wait()
+}
+
+// start brings back what an earlier agent had, up to the last step before commands are answered.
+func (a *agent) start(ctx context.Context, boot string) error {
+	a.progress.begin(stepInstance)
+	a.instance = a.learnInstance(ctx)
+	a.progress.done(stepInstance)
+
+	a.progress.begin(stepSources)
+	v, err := a.firstView(ctx)
+	if err != nil {
+		return err
+	}
+	a.progress.done(stepSources)
+
+	a.progress.begin(stepJournal)
+	if err := a.readJournal(boot); err != nil {
+		return err
+	}
+	a.progress.done(stepJournal)
+
+	a.progress.begin(stepInterfaces)
+	if err := a.recover(ctx, v); err != nil {
+		return err
+	}
+	a.node.Adopt(a.manager.Endpoints())
+	a.node.SetDesired(v.desired)
+	if err := a.firstPass(ctx); err != nil {
+		return err
+	}
+	a.progress.done(stepInterfaces)
+
+	a.progress.begin(stepPrograms)
+	if err := a.firstPrograms(ctx); err != nil {
+		return err
+	}
+	a.progress.done(stepPrograms)
+	return nil
+}
+
+// learnInstance asks the instance's metadata. Where they don't answer, the NodeNetwork says which
+// instance the node is.
+func (a *agent) learnInstance(ctx context.Context) string {
+	asked, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	id, err := a.Instance(asked)
+	if err != nil {
+		a.Log.Warn("instance metadata does not answer, the NodeNetwork's instance is taken", "err", err)
+		return ""
+	}
+	return id
+}
+
+// firstView waits until the sources are complete.
+func (a *agent) firstView(ctx context.Context) (view, error) {
+	for {
+		nn, cn, changed := a.source.get()
+		v, err := compute(a.Config, a.instance, nn, cn)
+		if err == nil {
+			if a.instance == "" {
+				a.instance = nn.Spec.InstanceID
+			}
+			a.mu.Lock()
+			a.view = v
+			a.mu.Unlock()
+			return v, nil
+		}
+		a.progress.waits(stepSources, err.Error())
+		a.Log.Info("waiting for the sources", "reason", err)
+		select {
+		case <-ctx.Done():
+			return v, ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// readJournal restores the endpoints. Those of an earlier boot are released at once, unless their
+// devices are there: then it was not a boot that emptied the directory.
+func (a *agent) readJournal(boot string) error {
+	j, l, err := endpoint.OpenJournal(a.paths.journal(), a.instance, boot)
+	if err != nil {
+		return err
+	}
+	for _, name := range l.Bad {
+		a.Log.Error("journal entry unreadable, set aside", "file", name)
+	}
+	if l.SetAside > 0 {
+		a.Log.Warn("journal of another instance set aside", "entries", l.SetAside)
+	}
+	for _, e := range l.OldBoot {
+		exists, err := a.node.Exists(e)
+		if err != nil {
+			return err
+		}
+		if exists && e.Released.IsZero() {
+			if err := j.Put(e); err != nil {
+				return err
+			}
+			l.Endpoints = append(l.Endpoints, e)
+			continue
+		}
+		if err := j.Remove(e.Key); err != nil {
+			return err
+		}
+	}
+	a.Log.Info("journal read", "endpoints", len(l.Endpoints), "oldBoot", len(l.OldBoot))
+	a.manager = endpoint.NewManager(endpoint.Config{
+		Devices: a.node, Programs: a.programs, Journal: j, Log: a.Log, Now: time.Now, Wait: a.AddWait,
+	}, l.Endpoints)
+	return nil
+}
+
+// firstPass repeats a pass until the primary ENI is set up. A secondary one that is missing keeps only
+// its own addresses from being given.
+func (a *agent) firstPass(ctx context.Context) error {
+	for {
+		rep, err := a.node.Reconcile(ctx)
+		a.note(rep, err)
+		if err == nil && len(rep.Found) > 0 && rep.Found[0].DeviceIndex == 0 {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("no device has the MAC of the primary ENI")
+		}
+		a.progress.waits(stepInterfaces, err.Error())
+		a.Log.Warn("interfaces not set up yet", "err", err)
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// firstPrograms attaches this version's programs to everything that is there, then removes the rest.
+func (a *agent) firstPrograms(ctx context.Context) error {
+	for {
+		err := a.attachAll()
+		if err == nil {
+			return nil
+		}
+		a.mu.Lock()
+		a.programsErr = err
+		a.mu.Unlock()
+		a.progress.waits(stepPrograms, err.Error())
+		a.Log.Warn("programs not attached yet", "err", err)
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *agent) attachAll() error {
+	a.mu.Lock()
+	v, rep := a.view, a.report
+	a.mu.Unlock()
+	known := append(a.manager.Endpoints(), a.strays.endpoints()...)
+	if err := a.programs.sync(rep.Found, v.owners, known); err != nil {
+		return err
+	}
+	var there []endpoint.Endpoint
+	for _, e := range known {
+		exists, err := a.node.Exists(e)
+		if err != nil {
+			return err
+		}
+		if !exists {
+			continue
+		}
+		if err := a.programs.Attach(e); err != nil {
+			return err
+		}
+		there = append(there, e)
+	}
+	return a.programs.prune(there)
+}
+
+// serve answers commands and keeps everything as it should be.
+func (a *agent) serve(ctx context.Context) error {
+	a.settle()
+	a.progress.begin(stepServing)
+	l, err := cni.Listen(a.paths.socket())
+	if err != nil {
+		return err
+	}
+	defer os.Remove(a.paths.socket())
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return cni.NewServer(handler{a}, a.Log).Serve(ctx, l) })
+	g.Go(func() error { return a.node.Run(ctx, a.passed) })
+	g.Go(func() error { return a.follow(ctx) })
+	g.Go(func() error { return a.replay(ctx) })
+	g.Go(func() error { return a.compare(ctx) })
+	g.Go(func() error { return a.tellStatus(ctx) })
+	g.Go(func() error { return a.installAndKeep(ctx) })
+	a.serving.Store(true)
+	a.progress.done(stepServing)
+	return g.Wait()
+}
+
+// follow hands every change of the sources to the node.
+func (a *agent) follow(ctx context.Context) error {
+	for {
+		nn, cn, changed := a.source.get()
+		v, err := compute(a.Config, a.instance, nn, cn)
+		if err != nil {
+			// The last view stands: what the operator once gave isn't taken away by an object that can't
+			// be believed.
+			a.Log.Warn("sources not followed", "err", err)
+		} else {
+			a.mu.Lock()
+			a.view = v
+			a.mu.Unlock()
+			a.node.SetDesired(v.desired)
+			a.settle()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// note remembers the outcome of a pass.
+func (a *agent) note(rep nodenet.Report, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report, a.reconcileErr = rep, err
+}
+
+// passed runs after each pass of the node.
+func (a *agent) passed(rep nodenet.Report, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	a.note(rep, err)
+	if err != nil {
+		a.Log.Error("node not as it should be", "err", err)
+	}
+	if len(rep.Restored) > 0 {
+		a.Log.Warn("something else removed what pods need, it was put back", "what", rep.Restored)
+		a.Cluster.Warn("NetworkRestored", restoredMessage(rep.Restored))
+	}
+	a.settle()
+}
+
+// settle gives the datapath and the pool what the node has now. Addresses of an ENI whose device isn't
+// there yet are not given.
+func (a *agent) settle() {
+	a.mu.Lock()
+	v, rep := a.view, a.report
+	a.mu.Unlock()
+	err := a.programs.sync(rep.Found, v.owners, append(a.manager.Endpoints(), a.strays.endpoints()...))
+	a.mu.Lock()
+	changed := (err == nil) != (a.programsErr == nil)
+	a.programsErr = err
+	a.mu.Unlock()
+	if err != nil && changed {
+		a.Log.Error("programs not as they should be", "err", err)
+	}
+	here := map[int32]bool{}
+	for _, f := range rep.Found {
+		here[f.DeviceIndex] = true
+	}
+	var usable []endpoint.Assigned
+	for _, as := range v.assigned {
+		if here[as.DeviceIndex] {
+			usable = append(usable, as)
+		}
+	}
+	a.manager.Assign(usable)
+}
+
+// replay runs the DELs that came while no agent was there.
+func (a *agent) replay(ctx context.Context) error {
+	for {
+		n, err := a.queue.Replay(ctx, handler{a}.delQueued)
+		if err != nil && ctx.Err() == nil {
+			a.Log.Error("queued deletes not all replayed", "err", err)
+		}
+		if n > 0 {
+			a.Log.Info("queued deletes replayed", "count", n)
+		}
+		if err := a.manager.Tidy(); err != nil {
+			a.Log.Warn("journal not tidied", "err", err)
+		}
+		if pause(ctx, 5*time.Second) != nil {
+			return nil
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// restoredMessage keeps an event short.
+func restoredMessage(what []string) string {
+	const most = 5
+	if len(what) <= most {
+		return fmt.Sprintf("something else on this node removed, and weft put back: %v", what)
+	}
+	return fmt.Sprintf("something else on this node removed, and weft put back: %v and %d more", what[:most], len(what)-most)
+}

@@ -1,0 +1,160 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync"
+
+	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/nodenet"
+)
+
+// Datapath is what the agent needs of the programs.
+type Datapath interface {
+	SetENI(datapath.ENI) error
+	DeleteENI(handle uint32) error
+	SetAddress(addr netip.Addr, eni uint32) error
+	DeleteAddress(netip.Addr) error
+	AddEndpoint(datapath.Endpoint) error
+	DeleteEndpoint(slot uint32) error
+	Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
+	Counters() ([]datapath.Counter, error)
+	Close() error
+}
+
+// programs keeps the datapath's ENIs and addresses equal to the node's.
+type programs struct {
+	dp Datapath
+
+	mu    sync.Mutex
+	enis  map[uint32]datapath.ENI
+	addrs map[netip.Addr]uint32
+}
+
+var _ endpoint.Programs = (*programs)(nil)
+
+func newPrograms(dp Datapath) *programs {
+	return &programs{dp: dp, enis: map[uint32]datapath.ENI{}, addrs: map[netip.Addr]uint32{}}
+}
+
+func datapathEndpoint(e endpoint.Endpoint) datapath.Endpoint {
+	return datapath.Endpoint{
+		Slot: e.Slot, Ifindex: e.Ifindex(), Addr: e.Address, PodMAC: e.MAC(), HostMAC: e.HostMAC(),
+		Generation: e.Epoch, ENI: e.ENIHandle(),
+	}
+}
+
+// Attach guards an endpoint's device.
+func (p *programs) Attach(e endpoint.Endpoint) error {
+	if err := p.dp.AddEndpoint(datapathEndpoint(e)); err != nil {
+		return fmt.Errorf("datapath: %w", err)
+	}
+	return nil
+}
+
+// Detach forgets an endpoint.
+func (p *programs) Detach(e endpoint.Endpoint) error {
+	if err := p.dp.DeleteEndpoint(e.Slot); err != nil {
+		return fmt.Errorf("datapath: %w", err)
+	}
+	return nil
+}
+
+func wantENIs(found []nodenet.Found) map[uint32]datapath.ENI {
+	out := map[uint32]datapath.ENI{}
+	for _, f := range found {
+		h := uint32(f.DeviceIndex) + 1
+		out[h] = datapath.ENI{Handle: h, Ifindex: f.Ifindex, MAC: f.MAC, NextHop: f.Router}
+	}
+	return out
+}
+
+func wantAddrs(owners map[netip.Addr]int32, eps []endpoint.Endpoint) map[netip.Addr]uint32 {
+	out := map[netip.Addr]uint32{}
+	for _, e := range eps {
+		// An endpoint outlives its assignment; its packets still leave by the ENI that it was given.
+		out[e.Address] = e.ENIHandle()
+	}
+	for a, index := range owners {
+		out[a] = uint32(index) + 1
+	}
+	return out
+}
+
+// sync makes the datapath know these ENIs and addresses: addresses first, since a packet whose source
+// has no owner is dropped.
+func (p *programs) sync(found []nodenet.Found, owners map[netip.Addr]int32, eps []endpoint.Endpoint) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	enis, addrs := wantENIs(found), wantAddrs(owners, eps)
+	var errs []error
+	for a, h := range addrs {
+		if p.addrs[a] == h {
+			continue
+		}
+		if err := p.dp.SetAddress(a, h); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		p.addrs[a] = h
+	}
+	for h, e := range enis {
+		if old, ok := p.enis[h]; ok && old.Ifindex == e.Ifindex && old.NextHop == e.NextHop && old.MAC.String() == e.MAC.String() {
+			continue
+		}
+		if err := p.dp.SetENI(e); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		p.enis[h] = e
+	}
+	for a := range maps.Clone(p.addrs) {
+		if _, ok := addrs[a]; ok {
+			continue
+		}
+		if err := p.dp.DeleteAddress(a); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(p.addrs, a)
+	}
+	used := map[uint32]bool{}
+	for _, h := range addrs {
+		used[h] = true
+	}
+	for h := range maps.Clone(p.enis) {
+		if _, ok := enis[h]; ok || used[h] {
+			continue
+		}
+		if err := p.dp.DeleteENI(h); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(p.enis, h)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("datapath: %w", err)
+	}
+	return nil
+}
+
+// prune removes what an earlier agent left; it runs once, after everything is known and attached.
+func (p *programs) prune(eps []endpoint.Endpoint) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var des []datapath.Endpoint
+	for _, e := range eps {
+		des = append(des, datapathEndpoint(e))
+	}
+	var enis []datapath.ENI
+	for _, e := range p.enis {
+		enis = append(enis, e)
+	}
+	if err := p.dp.Prune(des, enis, maps.Clone(p.addrs)); err != nil {
+		return fmt.Errorf("datapath: prune: %w", err)
+	}
+	return nil
+}

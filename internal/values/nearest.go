@@ -8,7 +8,7 @@ func (c *Catalogue) Nearest(name string) string {
 	section, key := parent(name), name[strings.LastIndexByte(name, '.')+1:]
 	best, cost := "", limit(key)+1
 	for sibling := range c.below[section] {
-		if d := distance(key, sibling, cost); d < cost || d == cost && best != "" && join(section, sibling) < best {
+		if d := distance(key, sibling, cost+1); d < cost || d == cost && best != "" && join(section, sibling) < best {
 			best, cost = join(section, sibling), d
 		}
 	}

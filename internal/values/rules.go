@@ -184,9 +184,6 @@ func checkClusterName(v any) error {
 	if s == "" {
 		return fmt.Errorf("is empty: identities are made of it, so every cluster needs its own")
 	}
-	if strings.ContainsAny(s, "<>") {
-		return fmt.Errorf("is %s: a placeholder that was to be replaced by the cluster's name", show(v))
-	}
 	if len(s) > 63 {
 		return fmt.Errorf("is %d characters, at most 63", len(s))
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -151,6 +152,10 @@ func (k *check) implemented(name string, r rule, entry known, v any) {
 		k.refuse(name, "is %s, expected %s", show(v), problem)
 		return
 	}
+	if found := placeholder(v); found != "" {
+		k.refuse(name, "holds %s, a placeholder of a guide; put your own value there", found)
+		return
+	}
 	if r.check != nil {
 		if err := r.check(v); err != nil {
 			k.refuse(name, "%s", err)
@@ -186,10 +191,6 @@ func (k *check) region() {
 	if asText(region) == "" {
 		return
 	}
-	if strings.ContainsAny(asText(region), "<> ") {
-		k.refuse("aws.region", "is %s, expected a region such as us-west-2", show(region))
-		return
-	}
 	env, _ := get(k.result.Values, "operator.extraEnv")
 	entries, _ := env.([]any)
 	for _, entry := range entries {
@@ -205,6 +206,34 @@ func (k *check) region() {
 	entries = append(append([]any{}, entries...), map[string]any{"name": "AWS_REGION", "value": asText(region)})
 	set(k.result.Values, "operator.extraEnv", entries)
 	k.result.Notes = append(k.result.Notes, "aws.region="+asText(region)+" is taken as AWS_REGION in operator.extraEnv")
+}
+
+var unfilled = regexp.MustCompile(`<[A-Za-z][A-Za-z0-9 ._-]*>`)
+
+// placeholder finds what a guide left for a person to fill in, anywhere in v.
+func placeholder(v any) string {
+	switch x := v.(type) {
+	case string:
+		return unfilled.FindString(x)
+	case []any:
+		for _, e := range x {
+			if found := placeholder(e); found != "" {
+				return found
+			}
+		}
+	case map[string]any:
+		keys := make([]string, 0, len(x))
+		for key := range x {
+			keys = append(keys, key)
+		}
+		sort.Strings(keys)
+		for _, key := range keys {
+			if found := placeholder(x[key]); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
 }
 
 // wrongKind says what was expected, or nothing.

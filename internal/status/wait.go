@@ -1,0 +1,89 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Wait judges again and again until all is well, and gives the last report. changed is called with each
+// report that differs from the one before. A reading that fails is tried again: API servers restart.
+func Wait(ctx context.Context, read func(context.Context) (Snapshot, error), ignoreWarnings bool, interval time.Duration, changed func(Report)) (Report, error) {
+	var (
+		last Report
+		have bool
+		line string
+		fail error
+	)
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		s, err := read(ctx)
+		if err == nil {
+			r := Evaluate(s)
+			if now := r.summary(); !have || now != line {
+				line = now
+				changed(r)
+			}
+			last, have, fail = r, true, nil
+			if r.OK(ignoreWarnings) {
+				return r, nil
+			}
+		} else if ctx.Err() == nil {
+			fail = err
+		}
+		select {
+		case <-ctx.Done():
+			if !have {
+				if fail == nil {
+					fail = err
+				}
+				return last, fail
+			}
+			return last, errors.Join(ErrUnhealthy, fail)
+		case <-tick.C:
+		}
+	}
+}
+
+// ErrUnhealthy ends a status whose report names what is missing.
+var ErrUnhealthy = errors.New("weft is not healthy")
+
+// summary changes when a person would want a new line.
+func (r Report) summary() string {
+	s := ""
+	for _, c := range r.Components {
+		if c.State != Disabled {
+			s += c.Name + " " + string(c.State) + " " + c.Detail + "; "
+		}
+	}
+	for _, f := range append(append([]Finding{}, r.Errors...), r.Warnings...) {
+		s += f.Where + f.What
+	}
+	return s
+}
+
+// Brief is the report on one line.
+func (r Report) Brief() string {
+	s := ""
+	for _, c := range r.Components {
+		if c.State == Disabled {
+			continue
+		}
+		if s != "" {
+			s += ", "
+		}
+		s += c.Name + " " + string(c.State)
+		if c.Detail != "" {
+			s += " (" + c.Detail + ")"
+		}
+	}
+	findings := r.Errors
+	if len(findings) == 0 {
+		findings = r.Warnings
+	}
+	if len(findings) > 0 {
+		s += "; " + findings[0].Where + ": " + findings[0].What
+	}
+	return s
+}

@@ -1,0 +1,157 @@
+// Package e2e replays walkthroughs on the lab, as scripts that use the same commands as a person: lab, weft,
+// kubectl, helm, aws. One script is one cluster, made and removed by the script itself.
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var walk = flag.String("walk", ".", "run the scripts whose name matches this regular expression, ignoring case")
+
+// exitCouldNotRun tells the runner of tiers that this machine can't run the tier.
+const exitCouldNotRun = 77
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getuid() != 0 {
+		fmt.Println("e2e: the lab needs root: namespaces, mounts and control groups")
+		os.Exit(exitCouldNotRun)
+	}
+	os.Exit(m.Run())
+}
+
+func TestWalkthroughs(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	match, err := regexp.Compile("(?i)" + *walk)
+	if err != nil {
+		t.Fatalf("-walk: %v", err)
+	}
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, f := range files {
+		name := strings.TrimSuffix(filepath.Base(f), ".txtar")
+		if !match.MatchString(name) {
+			continue
+		}
+		ran++
+		t.Run(name, func(t *testing.T) { script(t, root, f) })
+	}
+	if ran == 0 {
+		t.Fatalf("no script of testdata matches %q", *walk)
+	}
+}
+
+// script runs one file. However it ends, its lab goes.
+func script(t *testing.T, root, file string) {
+	lab := fmt.Sprintf("e2e-%d", os.Getpid())
+	bin := filepath.Join(root, "bin")
+	remove := func() {
+		if out, err := exec.Command(filepath.Join(bin, "lab"), "delete", "cluster", "--name", lab).CombinedOutput(); err != nil {
+			t.Errorf("lab delete: %v\n%s", err, out)
+		}
+	}
+	t.Cleanup(remove)
+	testscript.Run(t, testscript.Params{
+		Files: []string{file},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", bin+":"+e.Getenv("PATH")+":/usr/local/go/bin:/usr/sbin:/sbin")
+			e.Setenv("ROOT", root)
+			e.Setenv("LAB", lab)
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("WEFT_CACHE", cache())
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"retry": retry, "labenv": labenv, "set": set, "capture": capture,
+		},
+	})
+}
+
+// cache is where the lab keeps what it built: HOME is another one inside a script.
+func cache() string {
+	if c := os.Getenv("WEFT_CACHE"); c != "" {
+		return c
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "/var/cache/weft"
+	}
+	return filepath.Join(home, ".cache", "weft")
+}
+
+// retry LIMIT COMMAND…: runs the command until it succeeds (fails, after "!") or the limit is over.
+func retry(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: retry LIMIT COMMAND [ARG]…")
+	}
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ts.Exec(args[1], args[2:]...)
+		if (err == nil) != neg {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("still not so after %s: %s: %v", limit, strings.Join(args[1:], " "), err)
+		case <-tick.C:
+		}
+	}
+}
+
+// labenv: takes over what `lab env` exports.
+func labenv(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(ts.Exec("lab", "env", "--name", ts.Getenv("LAB")))
+	s := bufio.NewScanner(strings.NewReader(ts.ReadFile("stdout")))
+	for s.Scan() {
+		line, ok := strings.CutPrefix(strings.TrimSpace(s.Text()), "export ")
+		if !ok {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			continue
+		}
+		value = strings.Trim(strings.TrimSuffix(value, ";"), `"'`)
+		ts.Setenv(name, strings.ReplaceAll(value, "$PATH", ts.Getenv("PATH")))
+	}
+}
+
+// set NAME VALUE: sets a variable.
+func set(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: set NAME VALUE")
+	}
+	ts.Setenv(args[0], args[1])
+}
+
+// capture NAME COMMAND…: sets a variable to what the command prints.
+func capture(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: capture NAME COMMAND [ARG]…")
+	}
+	ts.Check(ts.Exec(args[1], args[2:]...))
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}

@@ -44,6 +44,8 @@ const (
 )
 
 // NodeNetworkSpec is what the operator assigned to the node.
+//
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.generation) || (has(self.generation) && self.generation >= oldSelf.generation)",message="generation only grows"
 type NodeNetworkSpec struct {
 	// Families that the node's endpoints get addresses of, preferred first.
 	Families []Family `json:"families,omitempty"`

@@ -121,31 +121,42 @@ func (c *Client) DescribeInterfaces(ctx context.Context, q InterfaceQuery) ([]In
 	}
 	var out []Interface
 	for _, ids := range chunks(q.IDs) {
-		for _, instances := range chunks(q.InstanceIDs) {
-			filters := slices.Clone(fixed)
-			if len(ids) > 0 {
-				filters = append(filters, filter("network-interface-id", ids...))
-			}
-			if len(instances) > 0 {
-				filters = append(filters, filter("attachment.instance-id", instances...))
-			}
-			if len(filters) == 0 {
-				return nil, fmt.Errorf("ec2:%s: a query without a condition", ActionDescribeInterfaces)
-			}
-			p := sdk.NewDescribeNetworkInterfacesPaginator(c.sdk, &sdk.DescribeNetworkInterfacesInput{Filters: filters, MaxResults: aws.Int32(pageSize)})
-			for p.HasMorePages() {
-				page, err := p.NextPage(ctx)
-				if err != nil {
-					return nil, wrap(ActionDescribeInterfaces, err)
-				}
-				for _, i := range page.NetworkInterfaces {
-					e, err := networkInterface(i)
-					if err != nil {
-						return nil, &Error{Action: ActionDescribeInterfaces, Kind: ErrUncertain, Err: err}
+		for _, attached := range chunks(q.InstanceIDs) {
+			for _, made := range chunks(q.MadeFor) {
+				filters := slices.Clone(fixed)
+				for name, values := range map[string][]string{"network-interface-id": ids, "attachment.instance-id": attached, "tag:" + TagInstance: made} {
+					if len(values) > 0 {
+						filters = append(filters, filter(name, values...))
 					}
-					out = append(out, e)
 				}
+				found, err := c.describeInterfaces(ctx, filters)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, found...)
 			}
+		}
+	}
+	return out, nil
+}
+
+func (c *Client) describeInterfaces(ctx context.Context, filters []types.Filter) ([]Interface, error) {
+	if len(filters) == 0 {
+		return nil, fmt.Errorf("ec2:%s: a query without a condition", ActionDescribeInterfaces)
+	}
+	p := sdk.NewDescribeNetworkInterfacesPaginator(c.sdk, &sdk.DescribeNetworkInterfacesInput{Filters: filters, MaxResults: aws.Int32(pageSize)})
+	var out []Interface
+	for p.HasMorePages() {
+		page, err := p.NextPage(ctx)
+		if err != nil {
+			return nil, wrap(ActionDescribeInterfaces, err)
+		}
+		for _, i := range page.NetworkInterfaces {
+			e, err := networkInterface(i)
+			if err != nil {
+				return nil, &Error{Action: ActionDescribeInterfaces, Kind: ErrUncertain, Err: err}
+			}
+			out = append(out, e)
 		}
 	}
 	return out, nil

@@ -144,6 +144,7 @@ func (i Interface) Instance() string {
 type InterfaceQuery struct {
 	IDs         []string // any of them
 	InstanceIDs []string // attached to any of them
+	MadeFor     []string // tagged with any of these instances
 	VPCID       string
 	Status      string
 	Description string

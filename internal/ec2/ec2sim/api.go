@@ -93,6 +93,9 @@ func matches(q ec2.InterfaceQuery, i ec2.Interface) bool {
 			return false
 		}
 	}
+	if len(q.MadeFor) > 0 && !slices.Contains(q.MadeFor, i.Tags[ec2.TagInstance]) {
+		return false
+	}
 	return (len(q.IDs) == 0 || slices.Contains(q.IDs, i.ID)) &&
 		(len(q.InstanceIDs) == 0 || i.Attachment != nil && slices.Contains(q.InstanceIDs, i.Attachment.InstanceID)) &&
 		(q.VPCID == "" || q.VPCID == i.VPCID) && (q.Status == "" || q.Status == i.Status) && (q.Description == "" || q.Description == i.Description)

@@ -1,0 +1,102 @@
+// Command guest is the init of a virtual machine that has one purpose: to show what its kernel makes of the
+// datapath. It loads every program, runs the datapath's tests, prints the result and powers off.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/test/kernels/report"
+)
+
+func main() {
+	r := run()
+	line, err := r.Encode()
+	if err != nil {
+		line = report.Prefix + `{"error":"the result has no JSON form"}`
+	}
+	fmt.Println(line)
+	unix.Sync()
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF); err != nil {
+		fmt.Println("power off:", err)
+	}
+}
+
+func run() (r report.Result) {
+	if err := prepare(); err != nil {
+		r.Error = err.Error()
+		return r
+	}
+	f, programs, err := datapath.Verify()
+	r.Kernel, r.TCX, r.Programs = f.Kernel, f.TCX, programs
+	if err != nil {
+		fmt.Printf("%+v\n", err) // with the verifier's log
+		r.Error = err.Error()
+		return r
+	}
+	if r.Tests, err = runTests(); err != nil {
+		r.Error = err.Error()
+	}
+	return r
+}
+
+// prepare makes the little that a node has.
+func prepare() error {
+	for _, m := range []struct{ source, target, kind string }{
+		{"proc", "/proc", "proc"},
+		{"sysfs", "/sys", "sysfs"},
+		{"devtmpfs", "/dev", "devtmpfs"},
+		{"tmpfs", "/tmp", "tmpfs"},
+	} {
+		if err := os.MkdirAll(m.target, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.source, m.target, m.kind, 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("mount %s: %w", m.target, err)
+		}
+	}
+	list, err := os.ReadFile("/modules/order")
+	if err != nil {
+		return err
+	}
+	for _, name := range strings.Fields(string(list)) {
+		module, err := os.ReadFile("/modules/" + name)
+		if err != nil {
+			return err
+		}
+		if err := unix.InitModule(module, ""); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("module %s: %w", name, err)
+		}
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+func runTests() (report.Tests, error) {
+	var output bytes.Buffer
+	// What compares with the source tree has no kernel to ask.
+	cmd := exec.Command("/datapath.test", "-test.v", "-test.timeout=15m", "-test.skip=AreTheSameInGoAndC|KeepTheirNumbers")
+	cmd.Env = append(os.Environ(), "HOME=/tmp", "TMPDIR=/tmp")
+	cmd.Stdout = io.MultiWriter(os.Stdout, &output)
+	cmd.Stderr = cmd.Stdout
+	err := cmd.Run()
+	tests, readErr := report.ReadTests(&output)
+	tests.Ended = err == nil
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = nil // the failed tests say it
+	}
+	return tests, errors.Join(err, readErr)
+}

@@ -1,0 +1,206 @@
+// Command kernels shows that every datapath program passes the verifiers of the kernels that weft supports,
+// and runs the datapath's tests on them: in QEMU, without acceleration, on Debian's kernels.
+//
+// Exit codes: 0 all passed, 1 something failed, 77 a kernel couldn't be run (and nothing failed).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/test/kernels/report"
+)
+
+const (
+	exitFailed      = 1
+	exitCouldNotRun = 77
+)
+
+// errCouldNotRun is neither a pass nor a failure: something that the test needs isn't to be had.
+var errCouldNotRun = errors.New("could not run")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+type options struct {
+	only    []string
+	write   string
+	verbose bool
+	update  bool
+	timeout time.Duration
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var o options
+	flags := flag.NewFlagSet("kernels", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	only := flags.String("only", "", "kernels to run, separated by commas: "+strings.Join(kernelNames(), ", ")+", host")
+	flags.StringVar(&o.write, "write", "", "file to write the table to, as docs/kernels.md")
+	flags.BoolVar(&o.verbose, "v", false, "show the consoles")
+	flags.BoolVar(&o.update, "update", false, "look for newer packages, though some are in the cache")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "for each kernel")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	o.only = append(kernelNames(), "host")
+	if *only != "" {
+		o.only = strings.Split(*only, ",")
+	}
+	return test(ctx, o, stdout, stderr)
+}
+
+func test(ctx context.Context, o options, stdout, stderr io.Writer) int {
+	cache, err := cacheDir()
+	if err != nil {
+		fmt.Fprintln(stderr, "kernels:", err)
+		return exitFailed
+	}
+	work, err := os.MkdirTemp("", "weft-kernels-")
+	if err != nil {
+		fmt.Fprintln(stderr, "kernels:", err)
+		return exitFailed
+	}
+	defer os.RemoveAll(work)
+	if err := buildPayload(ctx, work); err != nil {
+		fmt.Fprintln(stderr, "kernels:", err)
+		return exitFailed
+	}
+
+	var results []report.Result
+	failed, missing := false, false
+	for _, name := range o.only {
+		fmt.Fprintf(stderr, "kernel %s …\n", name)
+		console := io.Discard
+		if o.verbose {
+			console = stderr
+		}
+		r, err := one(ctx, o, name, cache, work, console)
+		switch {
+		case errors.Is(err, errCouldNotRun):
+			fmt.Fprintf(stdout, "kernel %s: %v\n", name, err)
+			missing = true
+			continue
+		case err != nil:
+			fmt.Fprintf(stdout, "kernel %s: failed: %v\n", name, err)
+			failed = true
+			continue
+		}
+		results = append(results, r)
+		for _, p := range r.Problems() {
+			fmt.Fprintf(stdout, "kernel %s: failed: %s\n", name, p)
+			failed = true
+		}
+	}
+	table := report.Table(results)
+	fmt.Fprint(stdout, table)
+	if err := record(o.write, table, stdout, !failed && !missing); err != nil {
+		fmt.Fprintln(stderr, "kernels:", err)
+		failed = true
+	}
+	switch {
+	case failed:
+		return exitFailed
+	case missing:
+		return exitCouldNotRun
+	}
+	return 0
+}
+
+// one runs one kernel.
+func one(ctx context.Context, o options, name, cache, work string, console io.Writer) (report.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	if name == "host" {
+		return host(ctx, work, console)
+	}
+	i := slices.IndexFunc(kernels(), func(k kernel) bool { return k.name == name })
+	if i < 0 {
+		return report.Result{}, fmt.Errorf("there is no kernel %q, expected one of %s, host", name, strings.Join(kernelNames(), ", "))
+	}
+	image, err := fetch(ctx, kernels()[i], cache, o.update)
+	if err != nil {
+		return report.Result{}, fmt.Errorf("%w: %w", errCouldNotRun, err)
+	}
+	initrd, err := initramfs(ctx, image, work, name)
+	if err != nil {
+		return report.Result{}, err
+	}
+	r, err := boot(ctx, image.vmlinuz, initrd, console)
+	r.Name = name
+	return r, err
+}
+
+// host asks the kernel that runs this.
+func host(ctx context.Context, work string, console io.Writer) (report.Result, error) {
+	if os.Getuid() != 0 {
+		return report.Result{}, fmt.Errorf("%w: needs root to load programs", errCouldNotRun)
+	}
+	r := report.Result{Name: "host"}
+	f, programs, err := datapath.Verify()
+	if err != nil {
+		return r, err
+	}
+	r.Kernel, r.TCX, r.Programs = f.Kernel, f.TCX, programs
+	var output strings.Builder
+	cmd := exec.CommandContext(ctx, filepath.Join(work, testBinary), "-test.v", "-test.skip=AreTheSameInGoAndC|KeepTheirNumbers")
+	cmd.Stdout = io.MultiWriter(&output, console)
+	cmd.Stderr = cmd.Stdout
+	err = cmd.Run()
+	r.Tests, _ = report.ReadTests(strings.NewReader(output.String()))
+	r.Tests.Ended = err == nil
+	return r, nil
+}
+
+// record compares with the table of an earlier run and writes the new one if it is whole.
+func record(path, table string, stdout io.Writer, whole bool) error {
+	const standard = "docs/kernels.md"
+	earlier, err := os.ReadFile(standard)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, change := range report.Compare(string(earlier), table) {
+		fmt.Fprintln(stdout, "grown:", change)
+	}
+	if path == "" {
+		return nil
+	}
+	if !whole {
+		return fmt.Errorf("%s was not written: not every kernel passed", path)
+	}
+	return os.WriteFile(path, []byte(preface+table), 0o644)
+}
+
+const preface = `# Kernels
+
+Written by ` + "`make kernels`" + `. For each program: instructions that the verifier walked / instructions of the
+program. Tests are those of ` + "`internal/datapath`" + `, run on that kernel: on 6.1 and 6.12 in QEMU without
+acceleration, on Debian's cloud kernels. Before 6.6 there is no tcx and programs are attached by clsact.
+
+`
+
+func cacheDir() (string, error) {
+	if dir := os.Getenv("WEFT_CACHE"); dir != "" {
+		return filepath.Join(dir, "kernels"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".cache", "weft", "kernels"), nil
+}

@@ -1,0 +1,188 @@
+// Package report is what the guest tells the host about one kernel, and the table made of it.
+package report
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/weft-cni/weft/internal/datapath"
+)
+
+// Prefix marks the line of the console that carries the result.
+const Prefix = "WEFT-KERNELS "
+
+// A Result is what one kernel made of the datapath.
+type Result struct {
+	Name     string             `json:"name"` // as asked for: 6.1, 6.12, host
+	Kernel   string             `json:"kernel"`
+	TCX      bool               `json:"tcx"`
+	Programs []datapath.Program `json:"programs"`
+	Tests    Tests              `json:"tests"`
+	Error    string             `json:"error,omitempty"` // what ended it early
+}
+
+// Tests is the outcome of the datapath's tests.
+type Tests struct {
+	Passed  int      `json:"passed"`
+	Failed  []string `json:"failed"`
+	Skipped []string `json:"skipped"`
+	Ended   bool     `json:"ended"` // the binary ended by itself, without a failure of its own
+}
+
+// Encode is the line of the console.
+func (r Result) Encode() (string, error) {
+	b, err := json.Marshal(r)
+	return Prefix + string(b), err
+}
+
+// Find reads a console and returns the result in it.
+func Find(console io.Reader) (Result, error) {
+	scanner := bufio.NewScanner(console)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		_, text, ok := strings.Cut(scanner.Text(), Prefix)
+		if !ok {
+			continue
+		}
+		var r Result
+		if err := json.Unmarshal([]byte(text), &r); err != nil {
+			return r, fmt.Errorf("result line of the console: %w", err)
+		}
+		return r, nil
+	}
+	if err := scanner.Err(); err != nil {
+		return Result{}, err
+	}
+	return Result{}, fmt.Errorf("the console has no line that begins with %q: the kernel didn't boot or was cut off", Prefix)
+}
+
+// ReadTests counts the tests, without their parts, in the output of a test binary run with -test.v.
+func ReadTests(output io.Reader) (Tests, error) {
+	var t Tests
+	scanner := bufio.NewScanner(output)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		fields := strings.Fields(scanner.Text())
+		if len(fields) < 3 || fields[0] != "---" || strings.HasPrefix(scanner.Text(), " ") {
+			continue
+		}
+		switch fields[1] {
+		case "PASS:":
+			t.Passed++
+		case "FAIL:":
+			t.Failed = append(t.Failed, fields[2])
+		case "SKIP:":
+			t.Skipped = append(t.Skipped, fields[2])
+		}
+	}
+	return t, scanner.Err()
+}
+
+// Problems lists why the result isn't a pass; empty if it is one.
+func (r Result) Problems() []string {
+	var out []string
+	if r.Error != "" {
+		out = append(out, r.Error)
+	}
+	for _, h := range datapath.Hooks() {
+		if !slices.ContainsFunc(r.Programs, func(p datapath.Program) bool { return p.Name == h.String() }) {
+			out = append(out, fmt.Sprintf("program %s was not loaded", h))
+		}
+	}
+	for _, name := range r.Tests.Failed {
+		out = append(out, name+" failed")
+	}
+	if r.Tests.Passed == 0 {
+		out = append(out, "no test passed")
+	}
+	if !r.Tests.Ended && len(r.Tests.Failed) == 0 {
+		out = append(out, "the tests were cut off")
+	}
+	return out
+}
+
+// Table is the results in Markdown.
+func Table(results []Result) string {
+	var b strings.Builder
+	b.WriteString("| kernel | release | attach | tests |")
+	for _, h := range datapath.Hooks() {
+		fmt.Fprintf(&b, " %s |", h)
+	}
+	b.WriteString("\n| --- | --- | --- | --- |" + strings.Repeat(" --- |", len(datapath.Hooks())) + "\n")
+	for _, r := range results {
+		attach := "clsact"
+		if r.TCX {
+			attach = "tcx"
+		}
+		tests := fmt.Sprintf("%d passed", r.Tests.Passed)
+		if n := len(r.Tests.Failed); n > 0 {
+			tests += fmt.Sprintf(", %d failed", n)
+		}
+		if n := len(r.Tests.Skipped); n > 0 {
+			tests += fmt.Sprintf(", %d skipped", n)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |", r.Name, r.Kernel, attach, tests)
+		for _, h := range datapath.Hooks() {
+			cell := "–"
+			for _, p := range r.Programs {
+				if p.Name == h.String() {
+					cell = fmt.Sprintf("%d / %d", p.Verified, p.Translated/8)
+				}
+			}
+			fmt.Fprintf(&b, " %s |", cell)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// Compare names the programs whose verified instructions grew by more than a quarter between an earlier
+// table and a later one, by kernel.
+func Compare(earlier, later string) []string {
+	before := cells(earlier)
+	var out []string
+	for _, c := range cells(later) {
+		for _, b := range before {
+			if b.kernel == c.kernel && b.program == c.program && c.verified*4 > b.verified*5 {
+				out = append(out, fmt.Sprintf("%s on %s: %d verified instructions, %d before", c.program, c.kernel, c.verified, b.verified))
+			}
+		}
+	}
+	return out
+}
+
+type cell struct {
+	kernel, program string
+	verified        int
+}
+
+func cells(table string) []cell {
+	var header []string
+	var out []cell
+	for line := range strings.Lines(table) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "|") {
+			header = nil
+			continue
+		}
+		columns := strings.Split(strings.Trim(line, "|"), "|")
+		for i := range columns {
+			columns[i] = strings.TrimSpace(columns[i])
+		}
+		if header == nil {
+			header = columns
+			continue
+		}
+		for i, text := range columns {
+			var verified, translated int
+			if n, _ := fmt.Sscanf(text, "%d / %d", &verified, &translated); n == 2 && i < len(header) {
+				out = append(out, cell{kernel: columns[0], program: header[i], verified: verified})
+			}
+		}
+	}
+	return out
+}

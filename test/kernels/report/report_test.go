@@ -1,0 +1,74 @@
+package report
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weft-cni/weft/internal/datapath"
+)
+
+func good() Result {
+	r := Result{Name: "6.1", Kernel: "6.1.0-54-cloud-amd64", Tests: Tests{Passed: 3, Ended: true}}
+	for i, h := range datapath.Hooks() {
+		r.Programs = append(r.Programs, datapath.Program{Name: h.String(), Verified: uint32(100 * (i + 1)), Translated: 80})
+	}
+	return r
+}
+
+func TestResultGoesOverTheConsole(t *testing.T) {
+	want := good()
+	line, err := want.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Find(strings.NewReader("[    0.1] boot\r\n[    0.2] " + line + "\r\nreboot: Power down\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Kernel != want.Kernel || len(got.Programs) != len(want.Programs) || len(got.Problems()) > 0 {
+		t.Errorf("got %+v, expected %+v", got, want)
+	}
+	if _, err := Find(strings.NewReader("Kernel panic - not syncing\n")); err == nil {
+		t.Error("a console without a result is no error")
+	}
+}
+
+func TestProblems(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Result)
+		want   string
+	}{
+		"program missing": {func(r *Result) { r.Programs = r.Programs[1:] }, "program from_pod was not loaded"},
+		"test failed":     {func(r *Result) { r.Tests.Failed = []string{"TestX"}; r.Tests.Ended = false }, "TestX failed"},
+		"nothing ran":     {func(r *Result) { r.Tests = Tests{Ended: true} }, "no test passed"},
+		"cut off":         {func(r *Result) { r.Tests.Ended = false }, "the tests were cut off"},
+		"error":           {func(r *Result) { r.Error = "module veth: exec format error" }, "module veth: exec format error"},
+	} {
+		r := good()
+		c.change(&r)
+		if got := r.Problems(); !slices.Equal(got, []string{c.want}) {
+			t.Errorf("%s: %q, expected %q", name, got, c.want)
+		}
+	}
+}
+
+func TestReadTests(t *testing.T) {
+	out := "=== RUN   TestA\n--- PASS: TestA (0.1s)\n    --- PASS: TestA/part (0.1s)\n--- FAIL: TestB (1s)\n    --- FAIL: TestB/x (1s)\n--- SKIP: TestC (0s)\nFAIL\n"
+	got, err := ReadTests(strings.NewReader(out))
+	if err != nil || got.Passed != 1 || !slices.Equal(got.Failed, []string{"TestB"}) || !slices.Equal(got.Skipped, []string{"TestC"}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	before := "# Kernels\n\n" + Table([]Result{good()})
+	grown := good()
+	grown.Programs[0].Verified = 126
+	grown.Programs[1].Verified = 250
+	got := Compare(before, Table([]Result{grown}))
+	want := []string{"from_pod on 6.1: 126 verified instructions, 100 before"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, expected %q", got, want)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -117,6 +118,7 @@ func attach(h *netlink.Handle, vpcNS string, e ENI, sn Subnet, t tag) (eniLink, 
 		if err := configure(e, sn); err != nil {
 			return fail("configure "+e.Device, err)
 		}
+		settle(h, link.Attrs().Index)
 	}
 	if err := h.LinkSetAlias(link, t.String()); err != nil {
 		return fail("alias "+name, err)
@@ -131,6 +133,16 @@ func veth(name string, mtu int, mac net.HardwareAddr, peer string, peerMAC net.H
 	v.PeerName, v.PeerHardwareAddr, v.PeerMTU = peer, peerMAC, uint32(mtu)
 	v.PeerNamespace = netlink.NsFd(int(peerNS.Fd()))
 	return v
+}
+
+// settle waits until a device that is up sends: the kernel gives it its queue a moment after its carrier, and loses
+// what is sent in between. It gives up quietly; the device then just has a slow start.
+func settle(h *netlink.Handle, index int) {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if l, err := h.LinkByIndex(index); err != nil || l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+	}
 }
 
 // configure does what DHCP does for an instance's first interface.
@@ -151,6 +163,7 @@ func configure(e ENI, sn Subnet) error {
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("up: %w", err)
 	}
+	settle(h, link.Attrs().Index)
 	router := SubnetRouter(sn.CIDR)
 	err = h.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: router.AsSlice()})
 	if err != nil {

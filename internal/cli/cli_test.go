@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-cni/weft/internal/connectivity"
+)
+
+func run(t *testing.T, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	var out, log bytes.Buffer
+	root := New(Deps{Out: &out, Err: &log})
+	root.SetArgs(args)
+	err = root.ExecuteContext(t.Context())
+	return out.String(), log.String(), err
+}
+
+// nowhere is a kubeconfig whose cluster doesn't answer.
+func nowhere(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	text := `{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: "arn:aws:eks:us-west-2:111122223333:cluster/found", user: u}}],
+clusters: [{name: "arn:aws:eks:us-west-2:111122223333:cluster/found", cluster: {server: "https://127.0.0.1:1"}}], users: [{name: u, user: {}}]}`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestEveryVerbHasHelp(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		if c.Short == "" {
+			t.Errorf("%s has no description", c.CommandPath())
+		}
+		if c.Runnable() && c.Example == "" {
+			t.Errorf("%s has no example", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(New(Deps{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}))
+	out, _, err := run(t, "install", "--help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"--version", "--values", "--set ", "--set-string", "--namespace", "--context", "--kubeconfig", "--wait ", "--wait-duration", "--dry-run", "--allow-unknown-values"} {
+		if !strings.Contains(out, flag) {
+			t.Errorf("install has no %s", flag)
+		}
+	}
+}
+
+func TestInstallRefusals(t *testing.T) {
+	kubeconfig := nowhere(t)
+	t.Setenv("KUBECONFIG", kubeconfig)
+	for _, test := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no cluster", []string{"install"}, "no cluster reachable at https://127.0.0.1:1"},
+		{"typo", []string{"install", "--set", "ipam.mdoe=eni"}, "did you mean ipam.mode?"},
+		{"missing file", []string{"install", "-f", "/nowhere.yaml"}, "there is no such file"},
+		{"version", []string{"install", "--version", "1.16.0"}, "this binary carries the chart of"},
+		{"missing kubeconfig", []string{"install", "--kubeconfig", "/nowhere"}, "--kubeconfig: stat /nowhere"},
+		{"missing context", []string{"install", "--context", "other"}, `context "other" does not exist`},
+		{"arguments", []string{"install", "now"}, "unknown command"},
+		{"status", []string{"status"}, "no cluster reachable at https://127.0.0.1:1"},
+		{"status in another format", []string{"status", "-o", "yaml"}, `--output: found "yaml", expected json`},
+		{"uninstall", []string{"uninstall"}, "no cluster reachable at https://127.0.0.1:1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, stderr, err := run(t, test.args...)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("found %v, expected %q in it", err, test.want)
+			}
+			if stderr != "" {
+				t.Errorf("an error is printed once, by main; found %q", stderr)
+			}
+		})
+	}
+}
+
+// TestDryRunAlone: without a cluster a dry run prints objects, and nothing else, on standard output.
+func TestDryRunAlone(t *testing.T) {
+	t.Setenv("KUBECONFIG", nowhere(t))
+	out, log, err := run(t, "install", "--dry-run", "--set", "tunnel=disabled")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(strings.TrimSpace(out), "---") || !strings.Contains(out, `name: "found"`) {
+		t.Errorf("found %.200s, expected objects for the kubeconfig's cluster", out)
+	}
+	if !strings.Contains(log, "tunnel=disabled is taken as routingMode=native") {
+		t.Errorf("the note is missing in %q", log)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	out, _, err := run(t, "version", "--client")
+	if err != nil || !strings.HasPrefix(out, "client:") || strings.Contains(out, "cluster") {
+		t.Errorf("found %q, %v", out, err)
+	}
+	t.Setenv("KUBECONFIG", nowhere(t))
+	out, _, err = run(t, "version", "-o", "json")
+	if err != nil || !strings.Contains(out, `"error": "no cluster reachable`) {
+		t.Errorf("found %q, %v", out, err)
+	}
+}
+
+func TestReported(t *testing.T) {
+	cause := errors.New("x")
+	for err, want := range map[error]bool{cause: false, silent{cause}: true, connectivity.ErrFailed: true} {
+		if got := Reported(err); got != want {
+			t.Errorf("%v: found %v, expected %v", err, got, want)
+		}
+	}
+	if !errors.Is(silent{cause}, cause) {
+		t.Error("the cause is lost")
+	}
+}

@@ -145,12 +145,19 @@ func (c Config) kubeletArgs() []string {
 // nodeLabels are those that EKS' bootstrap gives, and the node group's own.
 func (c Config) nodeLabels() map[string]string {
 	labels := map[string]string{
-		"eks.amazonaws.com/nodegroup":      c.NodeGroup,
-		"eks.amazonaws.com/capacityType":   "ON_DEMAND",
 		"alpha.eksctl.io/cluster-name":     c.Cluster,
 		"alpha.eksctl.io/nodegroup-name":   c.NodeGroup,
-		"alpha.eksctl.io/instance-id":      c.InstanceID,
 		"node.kubernetes.io/instance-type": c.InstanceType,
+	}
+	if c.Managed {
+		labels["eks.amazonaws.com/nodegroup"] = c.NodeGroup
+		labels["eks.amazonaws.com/capacityType"] = "ON_DEMAND"
+		if c.Spot {
+			labels["eks.amazonaws.com/capacityType"] = "SPOT"
+		}
+	} else {
+		labels["alpha.eksctl.io/instance-id"] = c.InstanceID
+		labels["node-lifecycle"] = "on-demand"
 	}
 	maps.Copy(labels, c.Labels)
 	return labels

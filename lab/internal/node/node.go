@@ -41,6 +41,8 @@ type Config struct {
 	MaxPods int
 	Labels  map[string]string
 	Taints  []Taint
+	// Spot and Managed are the kind of capacity.
+	Spot, Managed bool
 
 	// Endpoint is the API server's URL as nodes know it.
 	Endpoint  string

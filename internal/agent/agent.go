@@ -74,6 +74,7 @@ type agent struct {
 
 	serving atomic.Bool // commands are answered
 	ready   atomic.Bool // and the runtime knows
+	tell    chan struct{} // a token: the status may differ
 
 	mu           sync.Mutex
 	view         view
@@ -86,7 +87,7 @@ type agent struct {
 func Run(ctx context.Context, o Options) error {
 	a := &agent{
 		Options: o, paths: paths{run: o.RunDir, state: o.StateDir}, progress: newProgress(),
-		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()},
+		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()}, tell: make(chan struct{}, 1),
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveHealth(ctx) })
@@ -165,7 +166,7 @@ func (a *agent) start(ctx context.Context, boot string) error {
 	if err := a.recover(ctx, v); err != nil {
 		return err
 	}
-	a.node.Adopt(a.manager.Endpoints())
+	a.node.Adopt(append(a.manager.Endpoints(), a.strays.endpoints()...))
 	a.node.SetDesired(v.desired)
 	if err := a.firstPass(ctx); err != nil {
 		return err
@@ -367,6 +368,15 @@ func (a *agent) note(rep nodenet.Report, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.report, a.reconcileErr = rep, err
+	a.tellSoon()
+}
+
+// tellSoon asks for a look at the status.
+func (a *agent) tellSoon() {
+	select {
+	case a.tell <- struct{}{}:
+	default:
+	}
 }
 
 // passed runs after each pass of the node.
@@ -395,6 +405,7 @@ func (a *agent) settle() {
 	a.mu.Lock()
 	changed := (err == nil) != (a.programsErr == nil)
 	a.programsErr = err
+	a.tellSoon()
 	a.mu.Unlock()
 	if err != nil && changed {
 		a.Log.Error("programs not as they should be", "err", err)

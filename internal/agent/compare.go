@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -12,18 +11,50 @@ import (
 )
 
 // strays are devices made like an endpoint's that neither journal nor runtime explains. They keep their
-// address and slot for as long as they are there.
+// address and slot, and their pods their traffic, for as long as they are there.
 type strays struct {
 	mu  sync.Mutex
-	all map[string]endpoint.Endpoint // by device
+	all map[string]stray // by device
 }
 
+type stray struct {
+	endpoint.Endpoint
+	// owned: the address is one of this node's.
+	owned bool
+}
+
+func (s *strays) put(st stray) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[string]stray{}
+	}
+	s.all[st.Device()] = st
+}
+
+// endpoints are the strays that the node can go on carrying.
 func (s *strays) endpoints() []endpoint.Endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []endpoint.Endpoint
-	for _, e := range s.all {
-		out = append(out, e)
+	for _, st := range s.all {
+		if st.owned {
+			out = append(out, st.Endpoint)
+		}
+	}
+	return out
+}
+
+// gone takes out those whose device isn't among there.
+func (s *strays) gone(there map[string]bool) []endpoint.Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []endpoint.Endpoint
+	for dev, st := range s.all {
+		if !there[dev] {
+			out = append(out, st.Endpoint)
+			delete(s.all, dev)
+		}
 	}
 	return out
 }
@@ -70,14 +101,11 @@ func (a *agent) adoptStray(st nodenet.Stray, names map[string]endpoint.Endpoint,
 	}
 	a.Log.Error("device without a journal entry, its address stays reserved", "device", st.Device, "address", st.Address)
 	a.manager.Reserve(st.Address, st.Slot)
-	a.strays.mu.Lock()
-	defer a.strays.mu.Unlock()
-	if a.strays.all == nil {
-		a.strays.all = map[string]endpoint.Endpoint{}
+	e = endpoint.Endpoint{
+		Key:  endpoint.Key{Network: "stray", ContainerID: st.Device},
+		Slot: st.Slot, Address: st.Address, DeviceIndex: index, Found: st.Device,
 	}
-	if owned {
-		a.strays.all[st.Device] = e
-	}
+	a.strays.put(stray{Endpoint: e, owned: owned})
 	return nil
 }
 
@@ -100,7 +128,9 @@ func (a *agent) compare(ctx context.Context) error {
 				a.Log.Error("endpoints of gone pods not all released", "released", n, "err", err)
 			}
 		}
-		a.dropStrays()
+		if err := a.dropStrays(); err != nil {
+			a.Log.Warn("devices without a journal entry not looked at", "err", err)
+		}
 		if pause(ctx, a.CollectEvery) != nil {
 			return nil
 		}
@@ -108,31 +138,21 @@ func (a *agent) compare(ctx context.Context) error {
 }
 
 // dropStrays ends the reservation of devices that have gone.
-func (a *agent) dropStrays() {
-	all := a.strays.endpoints()
-	if len(all) == 0 {
-		return
-	}
-	there, err := a.node.Strays(nil)
+func (a *agent) dropStrays() error {
+	found, err := a.node.Strays(nil)
 	if err != nil {
-		a.Log.Warn("devices without a journal entry not looked at", "err", err)
-		return
+		return err
 	}
-	here := map[netip.Addr]string{}
-	for _, st := range there {
-		here[st.Address] = st.Device
+	there := map[string]bool{}
+	for _, st := range found {
+		there[st.Device] = true
 	}
-	for _, e := range all {
-		if _, ok := here[e.Address]; ok {
-			continue
-		}
+	for _, e := range a.strays.gone(there) {
+		a.node.Abandon(e.Key)
 		a.manager.Unreserve(e.Address, e.Slot)
-		a.strays.mu.Lock()
-		for dev, s := range a.strays.all {
-			if s.Address == e.Address {
-				delete(a.strays.all, dev)
-			}
+		if err := a.programs.Detach(e); err != nil {
+			return err
 		}
-		a.strays.mu.Unlock()
 	}
+	return nil
 }

@@ -35,6 +35,7 @@ func (a *agent) installAndKeep(ctx context.Context) error {
 		if err != nil {
 			a.Log.Warn("cni not installed", "reason", err)
 			a.progress.waits(stepInstalled, err.Error())
+			a.tellSoon()
 			wait = time.Second
 		} else {
 			if err := touch(a.paths.ready()); err != nil {
@@ -42,6 +43,7 @@ func (a *agent) installAndKeep(ctx context.Context) error {
 			}
 			if !a.ready.Swap(true) {
 				a.progress.done(stepInstalled)
+				a.tellSoon()
 				a.Log.Info("ready")
 			}
 		}

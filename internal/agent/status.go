@@ -46,7 +46,7 @@ func (a *agent) tellStatus(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.manager.Changed():
-		case <-time.After(5 * time.Second): // conditions change without a word
+		case <-a.tell:
 		}
 	}
 }

@@ -65,6 +65,10 @@ func writeMessage(c *net.UnixConn, v any, file *os.File) error {
 		}
 		msg = msg[n:]
 	}
+	if len(msg) == 0 {
+		// The other side may have answered and closed by now; even an empty write would fail.
+		return nil
+	}
 	_, err = c.Write(msg)
 	return err
 }

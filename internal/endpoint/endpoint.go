@@ -43,10 +43,17 @@ type Endpoint struct {
 	// address rests.
 	Created  time.Time `json:"created"`
 	Released time.Time `json:"released,omitzero"`
+	// Found is the name of a device that was found without a record of whose it is.
+	Found string `json:"-"`
 }
 
 // Device is the name of the host side of the endpoint's pair.
-func (e Endpoint) Device() string { return DeviceName(e.ContainerID, e.IfName) }
+func (e Endpoint) Device() string {
+	if e.Found != "" {
+		return e.Found
+	}
+	return DeviceName(e.ContainerID, e.IfName)
+}
 
 // DeviceName derives the name of a host side, so that it is found without any record.
 func DeviceName(containerID, ifName string) string {

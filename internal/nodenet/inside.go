@@ -35,13 +35,14 @@ func inside(ns *os.File, f func() error) error {
 	return <-done
 }
 
-// sameNamespace says whether ns is the one that this process is in.
+// sameNamespace says whether ns is the one that this process is in: that of any thread outside of
+// inside, which the main thread need not be.
 func sameNamespace(ns *os.File) (bool, error) {
 	a, err := ns.Stat()
 	if err != nil {
 		return false, err
 	}
-	b, err := os.Stat("/proc/self/ns/net")
+	b, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
 		return false, err
 	}

@@ -97,6 +97,14 @@ func (n *Node) Adopt(eps []endpoint.Endpoint) {
 	}
 }
 
+// Abandon forgets an adopted endpoint whose device is gone.
+func (n *Node) Abandon(k endpoint.Key) {
+	n.mu.Lock()
+	delete(n.endpoints, k)
+	n.mu.Unlock()
+	n.Kick()
+}
+
 // primary returns the device and address of the primary ENI. n.mu is held.
 func (n *Node) primary() (Found, bool) {
 	f, ok := n.found[0]

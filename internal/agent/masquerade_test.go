@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-cni/weft/api/v1alpha1"
+	"github.com/weft-cni/weft/internal/nodenet/nstest"
+)
+
+func flushRuleset(t *testing.T) {
+	t.Helper()
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.FlushRuleset()
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestVPCGrows: a CIDR that the VPC gets later is no longer masqueraded, and connections go on.
+func TestVPCGrows(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	p := r.add("pod")
+	r.router.Serve(t, port)
+	expectSource(t, "to an address outside the VPC", p.Space, peerVPC, eniOwn[0])
+	kept, err := p.Dial(netip.MustParseAddr(world), port)
+	r.must(err)
+	defer kept.Close()
+	cn := r.clusterNetwork()
+	cn.Status.VPCCIDRs = append(cn.Status.VPCCIDRs, "10.99.0.0/16")
+	r.cluster.set(r.nodeNetwork(2), cn)
+	nstest.Eventually(t, 3*time.Second, "the pod's own address seen in the new CIDR", func() error {
+		from, err := p.Ask(netip.MustParseAddr(peerVPC), port)
+		if err == nil && from != p.addr {
+			err = fmt.Errorf("seen from %s", from)
+		}
+		return err
+	})
+	if _, err := nstest.AskOn(kept); err != nil {
+		t.Errorf("connection to the world after the change: %v", err)
+	}
+}
+
+// TestNATGateway: in a private subnet a pod leaves by its own ENI.
+func TestNATGateway(t *testing.T) {
+	r := newRig(t)
+	cn := r.clusterNetwork()
+	cn.Status.Subnets[0].DefaultRoute = v1alpha1.RouteNATGateway
+	r.cluster.set(r.nodeNetwork(2), cn)
+	r.start()
+	r.router.Serve(t, port)
+	for i := range 2 {
+		p := r.add(fmt.Sprintf("private-%d", i))
+		want := eniOwn[0]
+		if p.addr.As4()[3] >= 20 {
+			want = eniOwn[1]
+		}
+		expectSource(t, p.id+" to the world", p.Space, world, want)
+	}
+}
+
+// TestNodePortReply: a connection to the primary ENI's address is translated to a pod on the other ENI;
+// the reply leaves by the primary, or the VPC would drop it. The router drops it too.
+func TestNodePortReply(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	var p *pod
+	for i := range 3 {
+		q := r.add(fmt.Sprintf("backend-%d", i))
+		if q.addr.As4()[3] >= 20 {
+			p = q
+		}
+	}
+	if p == nil {
+		t.Fatal("no pod on the secondary ENI")
+	}
+	p.Serve(t, port)
+	translate(t, 30080, p.addr)
+	got, err := r.router.Ask(netip.MustParseAddr(eniOwn[0]), 30080)
+	if err != nil {
+		t.Fatalf("node port on the primary ENI, pod on the secondary: %v", err)
+	}
+	if got.String() != "10.20.0.1" {
+		t.Errorf("the pod saw %s, expected the client's own address", got)
+	}
+}
+
+// translate does what kube-proxy does for a node port with externalTrafficPolicy Local.
+func translate(t *testing.T, nodePort uint16, to netip.Addr) {
+	t.Helper()
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := c.AddTable(&nftables.Table{Name: "kube-proxy", Family: nftables.TableFamilyIPv4})
+	chain := c.AddChain(&nftables.Chain{Name: "nat", Table: table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest})
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{byte(nodePort >> 8), byte(nodePort)}},
+		&expr.Immediate{Register: 1, Data: to.AsSlice()},
+		&expr.Immediate{Register: 2, Data: []byte{byte(port >> 8), byte(port & 0xff)}},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
+	}})
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.DelTable(table)
+		if err := c.Flush(); err != nil {
+			t.Log(err)
+		}
+	})
+}

@@ -149,7 +149,7 @@ func (c *checker) enis() {
 	for _, sn := range c.state.Subnets {
 		subnets[sn.ID] = sn
 	}
-	ids, devices, public := map[string]string{}, map[string]string{}, map[netip.Addr]string{}
+	ids, devices, configured, public := map[string]string{}, map[string]string{}, map[string]string{}, map[netip.Addr]string{}
 	for _, e := range c.state.ENIs {
 		name := deviceName(e.ID)
 		if !idPattern.MatchString(e.ID) {
@@ -179,6 +179,13 @@ func (c *checker) enis() {
 				c.problem("eni %s: %s is %s already", e.ID, at, other)
 			}
 			devices[at] = e.ID
+			if e.Configure {
+				// Two default routes in one namespace would be one too many.
+				if other, ok := configured[e.Namespace]; ok {
+					c.problem("eni %s: %s is configured in %s already: only a first interface is", e.ID, other, e.Namespace)
+				}
+				configured[e.Namespace] = e.ID
+			}
 		}
 		c.addresses(e, sn)
 		for private, pub := range e.Public {

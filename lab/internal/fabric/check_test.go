@@ -54,6 +54,7 @@ func TestCheck(t *testing.T) {
 		"unknown namespace":   {func(s *State) { s.ENIs[0].Namespace = "lab-i-3" }, `namespace "lab-i-3"`},
 		"device":              {func(s *State) { s.ENIs[0].Device = `x"; y` }, "interface's name"},
 		"device taken":        {func(s *State) { s.ENIs[1].Namespace, s.ENIs[1].Device = "lab-i-1", "eth0" }, "lab-i-1 eth0"},
+		"two first":           {func(s *State) { s.ENIs[1].Namespace, s.ENIs[1].Device, s.ENIs[1].Configure = "lab-i-1", "ens6", true }, "only a first interface"},
 		"mac":                 {func(s *State) { s.ENIs[0].MAC = "2" }, `MAC "2"`},
 		"same device name":    {func(s *State) { s.ENIs[1].ID = "eni-f123456789abcdef0" }, "eni-6789abcdef0"},
 		"no address":          {func(s *State) { s.ENIs[1].Addresses = nil }, "no primary address"},

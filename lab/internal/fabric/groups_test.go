@@ -194,7 +194,5 @@ func TestAddressTakesNoFlowsAlong(t *testing.T) {
 	if got := received(t, pcD, silence); got != "" {
 		t.Errorf("the new owner received from %q on the old owner's flow", got)
 	}
-	if n := l.drops("d", KindSecurityGroup, In); n != 1 {
-		t.Errorf("%d drops at the new owner, want 1", n)
-	}
+	l.countsTo(1, "d", KindSecurityGroup, In)
 }

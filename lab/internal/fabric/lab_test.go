@@ -31,13 +31,13 @@ var labs atomic.Int64
 
 // testLab is a lab of its own for one test: a VPC with two public subnets and a private one.
 type testLab struct {
-	t     *testing.T
+	t     testing.TB
 	name  string
 	f     *Fabric
 	state State
 }
 
-func newLab(t *testing.T) *testLab {
+func newLab(t testing.TB) *testLab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: making a VPC of network namespaces needs root")
@@ -128,6 +128,20 @@ func (l *testLab) drops(instance string, k Kind, d Direction) uint64 {
 		}
 	}
 	return 0
+}
+
+// countsTo fails the test unless the count of one kind becomes n.
+func (l *testLab) countsTo(n uint64, instance string, k Kind, d Direction) {
+	l.t.Helper()
+	var got uint64
+	for end := time.Now().Add(patience); ; {
+		if got = l.drops(instance, k, d); got >= n || time.Now().After(end) {
+			break
+		}
+	}
+	if got != n {
+		l.t.Errorf("%d drops of kind %s %s at %s, want %d", got, k, d, instance, n)
+	}
 }
 
 // address gives a namespace another address, as an agent would.

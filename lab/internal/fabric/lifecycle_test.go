@@ -212,7 +212,8 @@ func TestInterfaceMoves(t *testing.T) {
 		t.Errorf("where it is: %v", err)
 	}
 	l.state.ENIs[1].Namespace, l.state.ENIs[1].Device = a, "eth0"
-	l.state.ENIs[0].Namespace, l.state.ENIs[0].Device = b, "ens9"
+	l.state.ENIs[1].Configure = true
+	l.state.ENIs[0].Namespace, l.state.ENIs[0].Device, l.state.ENIs[0].Configure = b, "ens9", false
 	l.apply()
 	for ns, device := range map[string]string{a: "eth0", b: "ens9"} {
 		if _, err := handle(t, ns).LinkByName(device); err != nil {

@@ -54,7 +54,7 @@ func Programs() []Program {
 			LDFlags: "-s -w -X " + version + ".gitVersion=" + KubernetesVersion +
 				" -X " + version + ".gitMajor=1 -X " + version + ".gitMinor=36 -X " + version + ".gitTreeState=clean",
 		},
-		{Name: "containerd", Links: []string{"ctr"}, Module: "containerd", Package: "./daemon", Tags: "no_btrfs,no_zfs,no_devmapper,no_aufs", LDFlags: "-s -w", First: "2 minutes"},
+		{Name: "containerd", Links: []string{"ctr"}, Module: "containerd", Package: "./daemon", Tags: "no_btrfs,no_zfs,no_devmapper,no_aufs", LDFlags: "-s -w -X github.com/containerd/containerd/v2/version.Version=2.4.2", First: "2 minutes"},
 		{Name: "containerd-shim-runc-v2", Module: "containerd", Package: "./shim", LDFlags: "-s -w", First: "20 s"},
 		{Name: "coredns", Module: "coredns", Package: ".", LDFlags: "-s -w", First: "1 minute"},
 		{Name: "helm", Module: "clients", Package: "helm.sh/helm/v4/cmd/helm", LDFlags: "-s -w", First: "1 minute"},

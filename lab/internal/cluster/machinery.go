@@ -99,7 +99,3 @@ func describe(n cloud.Node) cloudcontroller.Instance {
 		ZoneID:      n.ZoneID,
 	}
 }
-
-func (c *Cluster) installAddons(ctx context.Context) error { return nil }
-
-func (c *Cluster) waitAddons(ctx context.Context) error { return nil }

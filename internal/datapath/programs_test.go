@@ -40,6 +40,8 @@ func newRig(t testing.TB) *rig {
 	must(t, addVeth("eni2", 102, nil, "wire2", nil))
 	r.eni1 = ENI{Handle: 1, Ifindex: 101, MAC: mac("02:00:00:00:00:01"), NextHop: netip.MustParseAddr("192.168.0.1")}
 	r.eni2 = ENI{Handle: 2, Ifindex: 102, MAC: mac("02:00:00:00:00:02"), NextHop: netip.MustParseAddr("192.168.0.1")}
+	// Known neighbours: else the kernel asks for the next hops, and what it sends is counted too.
+	must(t, errors.Join(addNeighbour(101, "192.168.0.1", mac("0e:00:00:00:00:01")), addNeighbour(102, "192.168.0.1", mac("0e:00:00:00:00:01"))))
 	r.d = openDatapath(t, testConfig(t))
 	must(t, r.d.SetAddress(netip.MustParseAddr(nodeAddr), 1))
 	must(t, r.d.SetAddress(r.ep.Addr, 2))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 
@@ -16,13 +17,15 @@ const qemu = "qemu-system-x86_64"
 
 // boot runs the kernel until it powers off, and returns what the guest printed.
 func boot(ctx context.Context, vmlinuz, initrd string, console io.Writer) (report.Result, error) {
-	path, err := exec.LookPath(qemu)
+	path, err := ensureQEMU(ctx)
 	if err != nil {
-		return report.Result{}, fmt.Errorf("%w: %w; install it: apt-get install --no-install-recommends qemu-system-x86", errCouldNotRun, err)
+		return report.Result{}, fmt.Errorf("%w: %w", errCouldNotRun, err)
 	}
 	var output bytes.Buffer
+	// Without cx16: some versions of QEMU spoil the flags after a 16-byte compare-and-exchange, and the
+	// allocator of newer kernels uses it.
 	cmd := exec.CommandContext(ctx, path,
-		"-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024",
+		"-accel", "tcg", "-cpu", "max,-cx16", "-smp", "2", "-m", "1024",
 		"-kernel", vmlinuz, "-initrd", initrd,
 		"-append", "console=ttyS0 panic=-1 quiet net.ifnames=0",
 		"-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot",
@@ -41,6 +44,22 @@ func boot(ctx context.Context, vmlinuz, initrd string, console io.Writer) (repor
 		fmt.Fprintln(console, tail(output.String(), 60))
 	}
 	return r, nil
+}
+
+// ensureQEMU finds QEMU, and has Debian install it where it may.
+func ensureQEMU(ctx context.Context) (string, error) {
+	path, err := exec.LookPath(qemu)
+	if err == nil {
+		return path, nil
+	}
+	const hint = "install it: apt-get install --no-install-recommends qemu-system-x86"
+	if os.Getuid() != 0 {
+		return "", fmt.Errorf("%w; %s", err, hint)
+	}
+	if _, err := output(ctx, "", "apt-get", "install", "-q", "-y", "--no-install-recommends", "qemu-system-x86"); err != nil {
+		return "", fmt.Errorf("%s is missing and installing it failed: %w; %s", qemu, err, hint)
+	}
+	return exec.LookPath(qemu)
 }
 
 func tail(text string, lines int) string {

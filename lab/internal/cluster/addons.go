@@ -3,8 +3,11 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
@@ -42,12 +45,28 @@ func (c *Cluster) installAddons(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("add-ons: client: %w", err)
 	}
-	if len(run) == 0 {
-		return nil
+	for _, name := range run {
+		if name == addons.CoreDNS && slices.Contains(run, addons.KubeProxy) && c.schedulable() {
+			// A resolver that asks for the API server before there are service rules keeps asking a
+			// connection that leads nowhere, for 30 s.
+			if err := c.waitProxies(ctx); err != nil {
+				return err
+			}
+		}
+		if err := addons.Apply(ctx, client, addons.Options{
+			Addons: []string{name}, Region: c.opts.Config.Region, Endpoint: c.eks.Endpoint, ServiceCIDR: c.eks.ServiceCIDR,
+		}); err != nil {
+			return err
+		}
 	}
-	return addons.Apply(ctx, client, addons.Options{
-		Addons: run, Region: c.opts.Config.Region, Endpoint: c.eks.Endpoint, ServiceCIDR: c.eks.ServiceCIDR,
-	})
+	return nil
+}
+
+func (c *Cluster) waitProxies(ctx context.Context) error {
+	if err := poll(ctx, func() (bool, error) { return c.proxiesUp(ctx) }); err != nil {
+		return fmt.Errorf("add-on kube-proxy isn't up on every node (kubectl -n kube-system describe pods -l k8s-app=kube-proxy): %w", err)
+	}
+	return nil
 }
 
 // waitAddons waits for those add-ons that can run: without a CNI that is what uses the nodes' own network.
@@ -55,8 +74,8 @@ func (c *Cluster) waitAddons(ctx context.Context) error {
 	run := c.runs()
 	var up, waiting []string
 	if slices.Contains(run, addons.KubeProxy) {
-		if err := poll(ctx, func() (bool, error) { return c.proxiesUp(ctx) }); err != nil {
-			return fmt.Errorf("add-on kube-proxy isn't up on every node (kubectl -n kube-system describe pods -l k8s-app=kube-proxy): %w", err)
+		if err := c.waitProxies(ctx); err != nil {
+			return err
 		}
 		up = append(up, addons.KubeProxy)
 	}
@@ -87,12 +106,25 @@ func (c *Cluster) schedulable() bool {
 	})
 }
 
+// proxiesUp asks each kube-proxy, as a load balancer would, whether its rules are in place.
 func (c *Cluster) proxiesUp(ctx context.Context) (bool, error) {
-	ds, err := c.client.AppsV1().DaemonSets(metav1.NamespaceSystem).Get(ctx, addons.KubeProxy, metav1.GetOptions{})
-	if err != nil {
-		return false, nil //nolint:nilerr // the deadline ends what doesn't mend itself
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DialContext: c.dialFromVPC, DisableKeepAlives: true}}
+	for _, n := range c.Record().Nodes {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(n.PrivateIP, "10256")+"/healthz", nil)
+		if err != nil {
+			return false, fmt.Errorf("kube-proxy on %s: %w", n.Name, err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return false, nil //nolint:nilerr // the deadline ends what doesn't mend itself
+		}
+		if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+			return false, nil //nolint:nilerr // as above
+		}
 	}
-	return int(ds.Status.NumberReady) >= len(c.Record().Nodes) && ds.Status.ObservedGeneration == ds.Generation, nil
+	return true, nil
 }
 
 func (c *Cluster) resolversUp(ctx context.Context) (bool, error) {

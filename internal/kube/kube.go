@@ -126,16 +126,13 @@ func (f *Flags) Connect() (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	// The mapper asks the server only when it is first used.
-	mapper, err := f.Getter().ToRESTMapper()
-	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
-	}
 	scheme, err := Scheme()
 	if err != nil {
 		return nil, err
 	}
-	objects, err := client.New(config, client.Options{Scheme: scheme, Mapper: mapper})
+	// Its mapper asks the server when it first meets a kind, and again for one that wasn't there: the CRDs
+	// of weft.dev appear while an install waits.
+	objects, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func (s *simulated) set(i Instance, err error) {
 // run starts a controller that ends with the test.
 func run(t *testing.T, client *fake.Clientset, cloud Cloud) {
 	t.Helper()
-	c, err := New(Config{Client: client, Cloud: cloud, Resync: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	c, err := New(Config{Client: client, Cloud: cloud, Resync: time.Second, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +90,7 @@ func eventually(t *testing.T, client *fake.Clientset, what string, holds func(*c
 
 func initialized(n *corev1.Node) bool {
 	return n != nil && len(n.Status.Addresses) == 5 && n.Labels["topology.kubernetes.io/zone"] == "us-west-2a" &&
-		len(n.Spec.Taints) == 1 && n.Spec.ProviderID == "aws:///us-west-2a/i-0a"
+		!slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == uninitialized }) && n.Spec.ProviderID == "aws:///us-west-2a/i-0a"
 }
 
 func TestNodeIsInitializedAndFollowsTheCloud(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	strict "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -39,8 +40,17 @@ func decode(data []byte) (document, error) {
 	if err := placeholders("", tree); err != nil {
 		return doc, err
 	}
-	if err := yaml.UnmarshalStrict(data, &doc); err != nil {
+	// Strict means: no key twice. The library's own strict decoding ignores case and says no path.
+	plain, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		return doc, fmt.Errorf("not YAML: %w", err)
+	}
+	unknown, err := strict.UnmarshalStrict(plain, &doc)
+	if err != nil {
 		return doc, explain(err)
+	}
+	if len(unknown) > 0 {
+		return doc, fmt.Errorf("not a %s as eksctl knows it: %w", kind, errors.Join(unknown...))
 	}
 	return doc, nil
 }

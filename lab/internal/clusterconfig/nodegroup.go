@@ -36,6 +36,8 @@ func (g nodeGroup) nodeGroup(path string, managed bool, add func(error)) NodeGro
 	switch {
 	case n.Min < 0:
 		add(problem(path+".minSize", "found %d, expected 0 or more", n.Min))
+	case g.DesiredCapacity != nil && n.Desired > n.Max:
+		add(problem(path+".desiredCapacity", "%d is more than maxSize, %d", n.Desired, n.Max))
 	case n.Max < n.Min:
 		add(problem(path+".maxSize", "%d is less than minSize, %d", n.Max, n.Min))
 	case n.Desired < n.Min || n.Desired > n.Max:

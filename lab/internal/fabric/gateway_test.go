@@ -1,10 +1,15 @@
 package fabric
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 func TestInternetGateway(t *testing.T) {
@@ -35,6 +40,15 @@ func TestInternetGateway(t *testing.T) {
 	if _, err := seenFrom(inet, "198.51.100.100", "192.168.0.10:80", silence); err == nil {
 		t.Error("a private address is reached from the internet")
 	}
+	// Not even for one who knows the way to the VPC.
+	h := handle(t, inet)
+	if err := h.RouteReplace(&netlink.Route{Dst: ipNet(l.state.VPC), Gw: gatewayVPC.Addr().AsSlice()}); err != nil {
+		t.Fatal(err)
+	}
+	silent(t, inet, "198.51.100.100", "192.168.0.10:80")
+	if err := h.RouteDel(&netlink.Route{Dst: ipNet(l.state.VPC)}); err != nil {
+		t.Fatal(err)
+	}
 
 	// The address moves (an Elastic IP): the flows of the former end.
 	c, err := dial(a, "", "198.51.100.80:80", patience)
@@ -42,6 +56,10 @@ func TestInternetGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	r := bufio.NewReader(c)
+	if _, err := r.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
 	delete(l.state.ENIs[0].Public, netip.MustParseAddr("192.168.0.10"))
 	public("192.168.0.30", "203.0.113.10")(&l.state.ENIs[1])
 	l.apply()
@@ -49,6 +67,15 @@ func TestInternetGateway(t *testing.T) {
 	reaches(t, inet, "198.51.100.100", "203.0.113.10:80", "198.51.100.100")
 	reaches(t, bare, "", "198.51.100.80:80", "203.0.113.10")
 	silent(t, a, "", "198.51.100.80:80")
+	if err := c.SetDeadline(time.Now().Add(silence)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintln(c, "still here"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := r.ReadString('\n'); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a flow that began under the address answers %q, %v, want silence", line, err)
+	}
 }
 
 func TestPublicAddressFromInside(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -60,9 +61,28 @@ func TestInternetGateway(t *testing.T) {
 	if _, err := r.ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
+	pcA := receiver(t, a, "192.168.0.10:7000")
+	out := receiver(t, inet, "198.51.100.100:7001")
+	to := net.UDPAddrFromAddrPort(netip.MustParseAddrPort("203.0.113.10:7000"))
+	if _, err := out.WriteTo([]byte("x"), to); err != nil {
+		t.Fatal(err)
+	}
+	if got := received(t, pcA, patience); got != "198.51.100.100" {
+		t.Fatalf("received from %q", got)
+	}
 	delete(l.state.ENIs[0].Public, netip.MustParseAddr("192.168.0.10"))
 	public("192.168.0.30", "203.0.113.10")(&l.state.ENIs[1])
 	l.apply()
+	pcBare := receiver(t, bare, "192.168.0.30:7000")
+	if _, err := out.WriteTo([]byte("x"), to); err != nil {
+		t.Fatal(err)
+	}
+	if got := received(t, pcBare, patience); got != "198.51.100.100" {
+		t.Errorf("the new owner of the public address received from %q", got)
+	}
+	if got := received(t, pcA, silence); got != "" {
+		t.Errorf("the former owner of the public address received from %q", got)
+	}
 	serve(t, bare, ":80")
 	reaches(t, inet, "198.51.100.100", "203.0.113.10:80", "198.51.100.100")
 	reaches(t, bare, "", "198.51.100.80:80", "203.0.113.10")

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/weft-cni/weft/lab/internal/assets"
+	"github.com/weft-cni/weft/lab/internal/aws"
 	"github.com/weft-cni/weft/lab/internal/aws/cloud"
 	"github.com/weft-cni/weft/lab/internal/cgroup"
 	"github.com/weft-cni/weft/lab/internal/clusterconfig"
@@ -61,6 +62,7 @@ type Cluster struct {
 	cloud    *cloud.Cloud
 	fabric   *fabric.Fabric
 	registry *registry.Registry
+	aws      *aws.Emulator
 	plane    *controlplane.ControlPlane
 	client   kubernetes.Interface
 	awsCA    *pki.Authority
@@ -228,7 +230,7 @@ func (c *Cluster) foundation(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return c.serve(ctx)
+	return c.serve()
 }
 
 // trust makes the authority that signs for AWS' names and the bundle that nodes and the workstation have.
@@ -276,7 +278,7 @@ func (c *Cluster) startPlane(ctx context.Context) error {
 	c.background("egress proxy", proxy.Run)
 	if c.plane, err = controlplane.New(controlplane.Config{
 		Lab: c.lab, Assets: c.opts.Assets, Namespace: c.lab.Netns("cp"), Addresses: addresses.Endpoints,
-		EndpointHost: strings.TrimPrefix(c.eks.Endpoint, "https://"), Issuer: c.eks.Issuer, ServiceCIDR: c.eks.ServiceCIDR,
+		EndpointHost: c.endpointHost(), Issuer: c.eks.Issuer, ServiceCIDR: c.eks.ServiceCIDR,
 		Shut:         []netip.Prefix{c.opts.Config.VPC, c.eks.ServiceCIDR, netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("100.64.0.0/10")},
 		EgressSocket: socket,
 	}); err != nil {

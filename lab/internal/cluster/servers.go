@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/weft-cni/weft/lab/internal/controlplane"
 	"github.com/weft-cni/weft/lab/internal/eks/images"
 	"github.com/weft-cni/weft/lab/internal/eks/registry"
 	"github.com/weft-cni/weft/lab/internal/fabric"
@@ -25,17 +24,8 @@ import (
 
 const registryPort = 5000
 
-var (
-	// awsAddress is where AWS' endpoints are, on the internet's side.
-	awsAddress = netip.MustParseAddr("198.51.100.2")
-	// imdsAddress is the metadata service's on every instance.
-	imdsAddress = netip.MustParseAddr("169.254.169.254")
-	// dnsAddress is the link-local name of the VPC's resolver.
-	dnsAddress = netip.MustParseAddr("169.254.169.253")
-)
-
 // serve starts everything that listens inside the lab's namespaces.
-func (c *Cluster) serve(ctx context.Context) error {
+func (c *Cluster) serve() error {
 	var err error
 	if c.registry, err = registry.New(filepath.Join(c.lab.Dir(), "registry")); err != nil {
 		return err
@@ -45,7 +35,12 @@ func (c *Cluster) serve(ctx context.Context) error {
 	if err := c.http("registry", c.lab.Netns("vpc"), at, &http.Server{Handler: c.registry}); err != nil {
 		return err
 	}
-	return c.serveNames(ctx)
+	for _, start := range []func() error{c.serveNames, c.serveAWS, c.serveWorld} {
+		if err := start(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // http serves at an address of a namespace until the cluster's life ends.
@@ -84,11 +79,14 @@ func (c *Cluster) relay(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("relay to the API server: %w", err)
 	}
-	target := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), controlplane.Port).String()
-	dial := netns.DialContext(c.lab.Netns("cp"))
-	c.background("relay", func(ctx context.Context) error {
-		return forward(ctx, l, func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", target) })
-	})
+	// The same address leads there from the workstation, so that one kubeconfig serves both.
+	workstation, err := netns.Listen(c.lab.Netns("inet"), "tcp", l.Addr().String())
+	if err != nil {
+		return errors.Join(fmt.Errorf("relay to the API server: %w", err), l.Close())
+	}
+	for name, l := range map[string]net.Listener{"relay": l, "workstation's relay": workstation} {
+		c.background(name, func(ctx context.Context) error { return forward(ctx, l, c.dialPlane) })
+	}
 	certs := c.plane.Certificates()
 	server := "https://" + l.Addr().String()
 	kubeconfig, err := pki.Kubeconfig(c.eks.Name, server, certs.CA.PEM, certs.Admin)

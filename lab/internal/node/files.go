@@ -40,7 +40,7 @@ func (c Config) files() (map[string]file, error) {
 		"etc/kubernetes/pki/kubelet.crt":                   {c.Serving.Cert, 0o644},
 		"etc/kubernetes/pki/kubelet.key":                   {c.Serving.Key, 0o600},
 		"var/lib/kubelet/kubeconfig":                       {kubeconfig, 0o600},
-		"etc/resolv.conf":                                  {fmt.Appendf(nil, "nameserver %s\nsearch %s.compute.internal\n", c.Resolver, c.Region), 0o644},
+		"etc/resolv.conf":                                  {fmt.Appendf(nil, "nameserver %s\nsearch %s\n", c.Resolver, c.domain()), 0o644},
 		"etc/ssl/certs/ca-certificates.crt":                {c.Bundle, 0o644},
 		"etc/ssl/certs/ca-bundle.crt":                      {c.Bundle, 0o644},
 		"etc/pki/tls/certs/ca-bundle.crt":                  {c.Bundle, 0o644},
@@ -50,6 +50,12 @@ func (c Config) files() (map[string]file, error) {
 		out["etc/cni/net.d/10-lab.conflist"] = file{c.CNI, 0o644}
 	}
 	return out, nil
+}
+
+// domain is what DHCP of a VPC says: the private names' own.
+func (c Config) domain() string {
+	_, domain, _ := strings.Cut(c.Name, ".")
+	return domain
 }
 
 func (c Config) containerdConfig() []byte {

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,6 +18,10 @@ func (d *Datapath) SetENI(e ENI) error {
 	device, err := netlink.LinkByIndex(e.Ifindex)
 	if err != nil {
 		return fmt.Errorf("ENI %s: %w", e.MAC, &DeviceError{Ifindex: e.Ifindex, Err: err})
+	}
+	// Indexes are used again: what stands there now may be somebody else's.
+	if have := device.Attrs().HardwareAddr; !bytes.Equal(have, e.MAC) {
+		return fmt.Errorf("ENI %s: device %s with interface index %d has MAC %s, expected the ENI's", e.MAC, device.Attrs().Name, e.Ifindex, have)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -152,3 +152,33 @@ func removeDevice(name string) error {
 	}
 	return netlink.LinkDel(l)
 }
+
+// An index that another device has by now is not the ENI.
+func TestENIWithAnothersMAC(t *testing.T) {
+	newSpace(t).enter(t)
+	d := openDatapath(t, testConfig(t))
+	must(t, addVeth("eni1", 101, mac("02:00:00:00:00:01"), "wire1", nil))
+	err := d.SetENI(ENI{Handle: 1, Ifindex: 101, MAC: mac("02:00:00:00:00:09"), NextHop: netip.MustParseAddr(routerAddr)})
+	if err == nil || !strings.Contains(err.Error(), "02:00:00:00:00:01") {
+		t.Errorf("SetENI says %v, expected an error that names the device's MAC", err)
+	}
+	s, dumpErr := d.Dump()
+	must(t, dumpErr)
+	if len(s.ENIs)+len(s.Attached) > 0 {
+		t.Errorf("something was done: %+v", s)
+	}
+}
+
+func TestPinNames(t *testing.T) {
+	for _, h := range Hooks() {
+		a := attachment{h, 1048577}
+		if got, ok := parseLinkName(linkName(a)); !ok || got != a {
+			t.Errorf("%s was read as %v, %v", linkName(a), got, ok)
+		}
+	}
+	for _, bad := range []string{"", "from_pod", "from_pod-", "from_pod-0", "from_pod--1", "from_pod-01", "from_pod-1x", "sock-1", "-1", "hook-7-1"} {
+		if a, ok := parseLinkName(bad); ok {
+			t.Errorf("%q was read as %v", bad, a)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 
 // A rig is a datapath with two endpoints and two ENIs, whose programs are run by hand.
 type rig struct {
+	space
 	d          *Datapath
 	ep         Endpoint
 	unused     int // index of a device whose slot is empty
@@ -32,12 +33,13 @@ const (
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	newSpace(t).enter(t)
-	r := &rig{ep: endpointFor(3, podAddr, 2), unused: contract.IfindexBase + 9}
+	host := newSpace(t)
+	host.enter(t)
+	r := &rig{space: host, ep: endpointFor(3, podAddr, 2), unused: contract.IfindexBase + 9}
 	must(t, addVeth("pod3", r.ep.Ifindex, r.ep.HostMAC, "peer3", r.ep.PodMAC))
 	must(t, addVeth("pod9", r.unused, nil, "peer9", nil))
-	must(t, addVeth("eni1", 101, nil, "wire1", nil))
-	must(t, addVeth("eni2", 102, nil, "wire2", nil))
+	must(t, addVeth("eni1", 101, mac("02:00:00:00:00:01"), "wire1", nil))
+	must(t, addVeth("eni2", 102, mac("02:00:00:00:00:02"), "wire2", nil))
 	r.eni1 = ENI{Handle: 1, Ifindex: 101, MAC: mac("02:00:00:00:00:01"), NextHop: netip.MustParseAddr("192.168.0.1")}
 	r.eni2 = ENI{Handle: 2, Ifindex: 102, MAC: mac("02:00:00:00:00:02"), NextHop: netip.MustParseAddr("192.168.0.1")}
 	// Known neighbours: else the kernel asks for the next hops, and what it sends is counted too.

@@ -16,7 +16,7 @@ type State string
 // The states that matter to a node.
 const (
 	Running    State = "running"
-	Stopped    State = "stopped" // or stopping
+	Stopped    State = "stopped"
 	Terminated State = "terminated"
 )
 

@@ -37,6 +37,9 @@ type Error struct {
 
 func (e *Error) Error() string {
 	switch {
+	case e.Kind == ErrUnauthorized && e.Action == ActionCreateInterface:
+		// Tags are part of the call, and EC2 doesn't say which of the two it misses.
+		return fmt.Sprintf("ec2:%s: the role of the operator may not call it (%s); add the action to the operator's IAM policy, and ec2:CreateTags if that is absent too", e.Action, e.Code)
 	case e.Kind == ErrUnauthorized:
 		return fmt.Sprintf("ec2:%s: the role of the operator may not call it (%s); add the action to the operator's IAM policy", e.Action, e.Code)
 	case e.Code != "":

@@ -72,8 +72,8 @@ type agent struct {
 	source   source
 	strays   strays
 
-	serving atomic.Bool // commands are answered
-	ready   atomic.Bool // and the runtime knows
+	serving atomic.Bool   // commands are answered
+	ready   atomic.Bool   // and the runtime knows
 	tell    chan struct{} // a token: the status may differ
 
 	mu           sync.Mutex

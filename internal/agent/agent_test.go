@@ -3,6 +3,8 @@ package agent
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/weft-cni/weft/internal/nodenet/nstest"
@@ -57,4 +59,31 @@ func TestTraffic(t *testing.T) {
 		expectSource(t, "VPC to the node's "+own, r.router, own, "10.20.0.1")
 	}
 	expectSource(t, "node to the world", node, world, eniOwn[0])
+}
+
+// TestSettings: IPv6 is off on the pod's device alone, loose reverse path filters on every ENI and pair.
+func TestSettings(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	p := r.add("pod")
+	expect := func(s nstest.Space, name, want string) {
+		t.Helper()
+		err := s.Do(func() error {
+			b, err := os.ReadFile("/proc/sys/net/" + name)
+			if err == nil && strings.TrimSpace(string(b)) != want {
+				err = fmt.Errorf("%s is %s, expected %s", name, strings.TrimSpace(string(b)), want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	expect(p.Space, "ipv6/conf/eth0/disable_ipv6", "1")
+	expect(p.Space, "ipv6/conf/lo/disable_ipv6", "0")
+	node := nstest.Space{}
+	for _, dev := range []string{"eth0", "ens6", p.device()} {
+		expect(node, "ipv4/conf/"+dev+"/rp_filter", "2")
+	}
+	expect(node, "ipv4/ip_forward", "1")
 }

@@ -73,11 +73,19 @@ func (f *flags) cleanupCommand() *cobra.Command {
 		Use: "cleanup", Short: "Remove from this node what weft put there; pods' devices stay", Args: cobra.NoArgs,
 		Example: "  weft-agent cleanup --wait",
 		RunE: func(c *cobra.Command, _ []string) error {
-			return Cleanup(c.Context(), f.install, f.runDir, f.stateDir, wait, newLogger("info"))
+			log := newLogger("info")
+			return Cleanup(c.Context(), CleanupOptions{
+				Install: f.install, RunDir: f.runDir, StateDir: f.stateDir, PinDir: contract.PinDir, Wait: wait, Log: log,
+				Datapath: openDatapath(log),
+			})
 		},
 	}
 	c.Flags().BoolVar(&wait, "wait", false, "wait for a running agent to end")
 	return c
+}
+
+func openDatapath(log *slog.Logger) func() (Datapath, error) {
+	return func() (Datapath, error) { return datapath.Open(datapath.Config{Log: log}) }
 }
 
 func newLogger(level string) *slog.Logger {
@@ -122,7 +130,7 @@ func (f *flags) run(ctx context.Context) error {
 	return Run(ctx, Options{
 		Config: cfg, Node: f.node, RunDir: f.runDir, StateDir: f.stateDir, ProcSysNet: f.procSysNet,
 		Install: f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
-		Datapath:      func() (Datapath, error) { return datapath.Open(datapath.Config{Log: log}) },
+		Datapath:      openDatapath(log),
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, Version: version.Version, Log: log,
 	})

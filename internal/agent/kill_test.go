@@ -201,28 +201,27 @@ func TestCleanup(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	p := r.add("left")
-	install := r.options().Install
-	run, state := filepath.Join(r.dir, "run"), filepath.Join(r.dir, "state")
-	if err := Cleanup(context.Background(), install, run, state, false, slog.New(slog.DiscardHandler)); err == nil {
+	o := r.options()
+	c := CleanupOptions{Install: o.Install, RunDir: o.RunDir, StateDir: o.StateDir, PinDir: r.bpf, Datapath: o.Datapath, Log: slog.New(slog.DiscardHandler)}
+	if err := Cleanup(context.Background(), c); err == nil {
 		t.Error("cleanup ran beside an agent")
 	}
 	r.stop()
-	r.must(Cleanup(context.Background(), install, run, state, false, slog.New(slog.DiscardHandler)))
+	r.must(Cleanup(context.Background(), c), Cleanup(context.Background(), c))
+	if _, err := os.Stat(r.bpf); err == nil {
+		t.Error("pins are left")
+	}
 	for _, path := range []string{"conf/05-weft.conflist", "bin/weft-cni", "run/ready", "run/cni.sock"} {
 		if _, err := os.Stat(filepath.Join(r.dir, path)); err == nil {
 			t.Errorf("%s is left", path)
 		}
 	}
-	rules, err := netlink.RuleList(netlink.FAMILY_V4)
-	r.must(err)
-	for _, rule := range rules {
+	for _, rule := range r.rules() {
 		if rule.Priority != 0 && rule.Priority < 32766 {
 			t.Errorf("%s is left", rule)
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: 119}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
-	r.must(err)
-	for _, rt := range routes {
+	for _, rt := range r.routes(&netlink.Route{Protocol: 119}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE) {
 		t.Errorf("route %s is left", rt)
 	}
 	if _, err := netlink.LinkByName(p.device()); err != nil {

@@ -199,8 +199,7 @@ func TestForeignFlush(t *testing.T) {
 		})
 	}
 	works("before")
-	rules, err := netlink.RuleList(netlink.FAMILY_V4)
-	r.must(err)
+	rules := r.rules()
 	for _, rule := range rules {
 		if rule.Priority != 0 {
 			r.must(netlink.RuleDel(&rule))
@@ -217,9 +216,7 @@ func TestForeignFlush(t *testing.T) {
 		return nil
 	})
 	for _, table := range []int{contract.TablePods, contract.TableENIBase, contract.TableENIBase + 1} {
-		routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
-		r.must(err)
-		for _, rt := range routes {
+		for _, rt := range r.routes(&netlink.Route{Table: table}, netlink.RT_FILTER_TABLE) {
 			r.must(netlink.RouteDel(&rt))
 		}
 	}
@@ -249,8 +246,7 @@ func TestJunkRules(t *testing.T) {
 	p := r.add("clean")
 	r.router.Serve(t, port)
 	expectSource(t, "pod to the world", p.Space, world, eniOwn[0])
-	rules, err := netlink.RuleList(netlink.FAMILY_V4)
-	r.must(err)
+	rules := r.rules()
 	n := 0
 	for _, rule := range rules {
 		if rule.Src != nil && rule.Src.IP.String() == p.addr.String() {

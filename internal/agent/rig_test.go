@@ -20,11 +20,13 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/nodenet"
 	"github.com/weft-cni/weft/internal/nodenet/nstest"
 	"github.com/weft-cni/weft/internal/runtimeservice"
 )
@@ -70,7 +72,7 @@ func newRig(t testing.TB) *rig {
 		r.must(os.MkdirAll(filepath.Join(r.dir, d), 0o755))
 	}
 	// Devices and pins of an earlier test in this process's namespace.
-	r.must(Cleanup(context.Background(), Install{BinDir: r.dir, ConfDir: r.dir}, filepath.Join(r.dir, "run"), r.dir, false, slog.New(slog.DiscardHandler)))
+	r.must(nodenet.Cleanup(slog.New(slog.DiscardHandler)))
 	links, err := netlink.LinkList()
 	r.must(err)
 	for _, l := range links {
@@ -82,6 +84,10 @@ func newRig(t testing.TB) *rig {
 	}
 	r.bpf = fmt.Sprintf("/sys/fs/bpf/weft-test-%d/%s", os.Getpid(), strings.NewReplacer("/", "_").Replace(t.Name()))
 	t.Cleanup(func() { os.RemoveAll(filepath.Dir(r.bpf)) })
+	// A mount of the host's settings, as the container has it.
+	sysctl := filepath.Join(r.dir, "sysctl")
+	r.must(os.Mkdir(sysctl, 0o755), unix.Mount("/proc/sys/net", sysctl, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { r.must(unix.Unmount(sysctl, unix.MNT_DETACH)) })
 	r.wire()
 	r.cluster.set(r.nodeNetwork(2), r.clusterNetwork())
 	return r
@@ -146,7 +152,7 @@ func (r *rig) clusterNetwork() *v1alpha1.ClusterNetwork {
 func (r *rig) options() Options {
 	return Options{
 		Config: r.conf, Node: "node-1", RunDir: filepath.Join(r.dir, "run"), StateDir: filepath.Join(r.dir, "state"),
-		ProcSysNet: "/proc/sys/net",
+		ProcSysNet: filepath.Join(r.dir, "sysctl"),
 		Install:    Install{Plugin: plugin(r.t), BinDir: filepath.Join(r.dir, "bin"), ConfDir: filepath.Join(r.dir, "conf")},
 		Cluster:    r.cluster, Runtime: r.runtime,
 		Instance: func(context.Context) (string, error) { return instance, nil },
@@ -283,6 +289,28 @@ func (r *rig) del(p *pod) error {
 	return err
 }
 
+// rules lists routing rules; a dump that the agent's own changes interrupt is repeated.
+func (r *rig) rules() []netlink.Rule {
+	r.t.Helper()
+	var out []netlink.Rule
+	nstest.Eventually(r.t, 2*time.Second, "list rules", func() (err error) {
+		out, err = netlink.RuleList(netlink.FAMILY_V4)
+		return err
+	})
+	return out
+}
+
+// routes lists routes likewise.
+func (r *rig) routes(filter *netlink.Route, mask uint64) []netlink.Route {
+	r.t.Helper()
+	var out []netlink.Route
+	nstest.Eventually(r.t, 2*time.Second, "list routes", func() (err error) {
+		out, err = netlink.RouteListFiltered(netlink.FAMILY_V4, filter, mask)
+		return err
+	})
+	return out
+}
+
 // cniCode is the code of the plugin's error.
 func cniCode(err error) uint {
 	var e *types.Error
@@ -395,4 +423,3 @@ func (r *rig) askStatus() error {
 	c, list := r.libcni()
 	return c.GetStatusNetworkList(context.Background(), list)
 }
-

@@ -99,6 +99,11 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	began := time.Now()
 	reply := s.dispatch(ctx, r, netns)
 	attrs := []any{"command", r.Command, "container", r.ContainerID, "took", time.Since(began)}
+	if reply.Error != nil && r.Command == Add && ctx.Err() != nil {
+		// The agent is stopping. Without an answer the plugin repeats the ADD to the next one.
+		s.log.Info("cni command left to the next agent", attrs...)
+		return
+	}
 	switch {
 	case reply.Error != nil:
 		s.log.Warn("cni command failed", append(attrs, "code", reply.Error.Code, "err", reply.Error.Error())...)

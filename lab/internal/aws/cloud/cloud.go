@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Config is what a cloud is made with. The zero value of each field has a sensible meaning.
@@ -56,9 +58,11 @@ type Machines interface {
 
 // Cloud is a Model behind one lock, with its clock and its wire.
 type Cloud struct {
-	cfg  Config
-	log  *slog.Logger
-	kick chan struct{}
+	cfg Config
+	log *slog.Logger
+	// kick wakes what follows the timeline, kickMachines what stops machines.
+	kick         chan struct{}
+	kickMachines chan struct{}
 
 	mu      sync.Mutex
 	m       *Model
@@ -98,13 +102,14 @@ func New(cfg Config) *Cloud {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Cloud{
-		cfg:      cfg,
-		log:      cfg.Log,
-		kick:     make(chan struct{}, 1),
-		m:        newModel(cfg),
-		rng:      rand.New(rand.NewPCG(cfg.Seed, 0x77656674)),
-		latency:  cfg.Latency,
-		stopping: map[string]bool{},
+		cfg:          cfg,
+		log:          cfg.Log,
+		kick:         make(chan struct{}, 1),
+		kickMachines: make(chan struct{}, 1),
+		m:            newModel(cfg),
+		rng:          rand.New(rand.NewPCG(cfg.Seed, 0x77656674)),
+		latency:      cfg.Latency,
+		stopping:     map[string]bool{},
 	}
 	c.m.addManagedPolicies(cfg.Now())
 	return c
@@ -157,12 +162,7 @@ func (c *Cloud) change(ctx context.Context, f func(m *Model) error) error {
 	return nil
 }
 
-func (c *Cloud) wake() {
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
-}
+func (c *Cloud) wake() { notify(c.kick) }
 
 // settle does what has become due. Callers hold mu.
 func (c *Cloud) settle() {
@@ -178,9 +178,19 @@ func (c *Cloud) settle() {
 	}
 }
 
+// retry is the pause before something that failed is tried again.
+const retry = 500 * time.Millisecond
+
 // Run carries out what is due at its time, stops machines, and mends the wire, until ctx ends.
 func (c *Cloud) Run(ctx context.Context) error {
-	const retry = 500 * time.Millisecond
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.runTimeline(ctx) })
+	// A machine that is slow to stop must not keep other instances' interfaces waiting.
+	g.Go(func() error { return c.runMachines(ctx) })
+	return g.Wait()
+}
+
+func (c *Cloud) runTimeline(ctx context.Context) error {
 	for {
 		c.mu.Lock()
 		c.settle()
@@ -188,23 +198,49 @@ func (c *Cloud) Run(ctx context.Context) error {
 		if next, ok := c.due.next(); ok {
 			wait = max(next.Sub(c.cfg.Now()), 0)
 		}
+		stopping := len(c.stopping) > 0
 		c.mu.Unlock()
 		if err := c.follow(ctx, false); err != nil && ctx.Err() == nil {
 			c.log.Error("the network did not follow a change, trying again", "err", err)
 			wait = min(wait, retry)
 		}
-		if !c.stopMachines(ctx) {
-			wait = min(wait, retry)
+		if stopping {
+			notify(c.kickMachines)
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, c.kick, wait) {
 			return nil
-		case <-c.kick:
-		case <-timer.C:
 		}
-		timer.Stop()
+	}
+}
+
+func (c *Cloud) runMachines(ctx context.Context) error {
+	wait := time.Hour
+	for pause(ctx, c.kickMachines, wait) {
+		wait = time.Hour
+		if !c.stopMachines(ctx) {
+			wait = retry
+		}
+	}
+	return nil
+}
+
+// pause waits for a kick or a time; false if ctx ended.
+func pause(ctx context.Context, kick <-chan struct{}, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-kick:
+	case <-timer.C:
+	}
+	return true
+}
+
+func notify(kick chan<- struct{}) {
+	select {
+	case kick <- struct{}{}:
+	default:
 	}
 }
 

@@ -388,7 +388,10 @@ func TestSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := New(Config{Lab: "other", Seed: 9, Now: clk.now})
+	if err := New(Config{Lab: "other"}).Import(ctx, data); err == nil {
+		t.Error("another lab's cloud was imported")
+	}
+	d := New(Config{Lab: "weft-t", Seed: 9, Now: clk.now})
 	if err := d.Import(ctx, data); err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,10 @@ func (c *Cloud) Import(ctx context.Context, data []byte) error {
 	if err := json.Unmarshal(data, m); err != nil {
 		return fmt.Errorf("import a cloud: %w", err)
 	}
+	if m.Lab != c.cfg.Lab || m.Region != c.cfg.Region || m.Account != c.cfg.Account {
+		return fmt.Errorf("import a cloud: it is of lab %q, region %s, account %s; expected lab %q, region %s, account %s",
+			m.Lab, m.Region, m.Account, c.cfg.Lab, c.cfg.Region, c.cfg.Account)
+	}
 	m.fill()
 	for _, e := range m.ENIs {
 		s := m.Subnets[e.SubnetID]

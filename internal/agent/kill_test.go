@@ -67,11 +67,11 @@ func TestKillChild(t *testing.T) {
 	}
 	r := &rig{t: t, dir: dir, bpf: os.Getenv(killBPF), cluster: newFakeCluster(), addWait: 2 * time.Second,
 		runtime: &fakeRuntime{err: errors.New("no comparison in this test")}}
+	r.plugin = filepath.Join(dir, "weft-cni") // the parent's: this process is killed and removes nothing
 	r.conf.EnableIPv4Masquerade = true
 	r.conf.LogLevel = "info"
 	r.cluster.set(r.nodeNetwork(2), r.clusterNetwork())
 	o := r.options()
-	o.Install.Plugin = filepath.Join(dir, "weft-cni")
 	armed := &atomic.Bool{}
 	open := o.Datapath
 	o.Datapath = func() (Datapath, error) {

@@ -57,6 +57,7 @@ type rig struct {
 	bpf     string
 	conf    config.Config
 	addWait time.Duration
+	plugin  string // empty: built
 
 	stop func()
 }
@@ -150,10 +151,13 @@ func (r *rig) clusterNetwork() *v1alpha1.ClusterNetwork {
 }
 
 func (r *rig) options() Options {
+	if r.plugin == "" {
+		r.plugin = plugin(r.t)
+	}
 	return Options{
 		Config: r.conf, Node: "node-1", RunDir: filepath.Join(r.dir, "run"), StateDir: filepath.Join(r.dir, "state"),
 		ProcSysNet: filepath.Join(r.dir, "sysctl"),
-		Install:    Install{Plugin: plugin(r.t), BinDir: filepath.Join(r.dir, "bin"), ConfDir: filepath.Join(r.dir, "conf")},
+		Install:    Install{Plugin: r.plugin, BinDir: filepath.Join(r.dir, "bin"), ConfDir: filepath.Join(r.dir, "conf")},
 		Cluster:    r.cluster, Runtime: r.runtime,
 		Instance: func(context.Context) (string, error) { return instance, nil },
 		Datapath: func() (Datapath, error) {

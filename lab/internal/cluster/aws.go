@@ -30,6 +30,9 @@ var (
 	dnsAddress = netip.MustParseAddr("169.254.169.253")
 )
 
+// publicName is fabric.PublicHost's.
+const publicName = "one.one.one.one"
+
 func (c *Cluster) serveAWS() error {
 	pair, err := c.awsCA.Issue(pki.Subject{CommonName: "amazonaws.com", DNSNames: aws.CertificateNames(c.opts.Config.Region)})
 	if err != nil {
@@ -107,19 +110,25 @@ func (c *Cluster) names(inside bool) func(string) []netip.Addr {
 			return []netip.Addr{awsAddress}
 		case name == world, strings.HasSuffix(name, "."+world):
 			return []netip.Addr{worldAddress}
+		case name == publicName:
+			return []netip.Addr{fabric.PublicHost}
 		default:
 			return nil
 		}
 	}
 }
 
-// serveWorld runs the host on the internet.
+// serveWorld runs the hosts on the internet.
 func (c *Cluster) serveWorld() error {
-	host := internet.Host{Address: worldAddress, Log: c.log}
-	sockets, err := host.Listen(c.lab.Netns("inet"))
-	if err != nil {
-		return err
+	for _, host := range []internet.Host{
+		{Address: worldAddress, Log: c.log},
+		{Address: fabric.PublicHost, Names: map[string]netip.Addr{publicName + ".": fabric.PublicHost}, Log: c.log},
+	} {
+		sockets, err := host.Listen(c.lab.Netns("inet"))
+		if err != nil {
+			return err
+		}
+		c.background("host on the internet "+host.Address.String(), func(ctx context.Context) error { return host.Run(ctx, sockets) })
 	}
-	c.background("host on the internet", func(ctx context.Context) error { return host.Run(ctx, sockets) })
 	return nil
 }

@@ -212,7 +212,7 @@ func (f *Fabric) base(s State, vpc, inet *netlink.Handle) (gw, outside int, err 
 	if err := loopbackAddresses(vpc, services); err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", vpcNS, err)
 	}
-	if err := loopbackAddresses(inet, []netip.Addr{Endpoints, InternetHost, Workstation}); err != nil {
+	if err := loopbackAddresses(inet, []netip.Addr{Endpoints, InternetHost, PublicHost, Workstation}); err != nil {
 		return 0, 0, fmt.Errorf("%s: %w", inetNS, err)
 	}
 	return gateway(f.lab, vpc, inet)

@@ -25,6 +25,9 @@ var (
 	Endpoints = netip.AddrFrom4([4]byte{198, 51, 100, 2})
 	// InternetHost is a machine somewhere in the world.
 	InternetHost = netip.AddrFrom4([4]byte{198, 51, 100, 80})
+	// PublicHost stands for the well-known host one.one.one.one, which connectivity tests of this field ask by
+	// default: a cluster in the lab needs no flag that one on AWS doesn't.
+	PublicHost = netip.AddrFrom4([4]byte{1, 1, 1, 1})
 	// Workstation is where a person sits.
 	Workstation = netip.AddrFrom4([4]byte{198, 51, 100, 100})
 

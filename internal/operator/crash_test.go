@@ -71,6 +71,9 @@ func (w *world) settledWell(what string) {
 func TestKilledAtEveryCall(t *testing.T) {
 	for _, lag := range []time.Duration{0, 5 * time.Second} {
 		for _, after := range []bool{false, true} {
+			if lag > 0 && !after {
+				continue // nothing changed in EC2 that could show late
+			}
 			for n := 1; ; n++ {
 				what := fmt.Sprintf("killed at call %d, after %v, lag %s", n, after, lag)
 				w := newWorld(t)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/ec2"
 )
 
@@ -261,6 +262,42 @@ func (e *eniView) merge(found ec2.Interface, now time.Time) {
 		if !listed[a] && ev.gone(now) {
 			delete(e.addresses, a)
 		}
+	}
+}
+
+// Seed an instance of which nothing is known with what an operator before told the node's agent: its first
+// describe may lag behind that, and what endpoints use must not vanish from the spec meanwhile.
+func (v *Inventory) Seed(spec v1alpha1.NodeNetworkSpec) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if spec.InstanceID == "" || v.instances[spec.InstanceID] != nil {
+		return
+	}
+	i := v.of(spec.InstanceID)
+	now := v.now()
+	for _, told := range spec.Interfaces {
+		primary, err := netip.ParseAddr(told.PrimaryAddress)
+		if err != nil {
+			continue
+		}
+		e := ec2.Interface{
+			ID: told.ID, MAC: told.MAC, SubnetID: told.SubnetID, VPCID: spec.VPCID, Zone: spec.AvailabilityZone, Status: ec2.StatusInUse,
+			Groups: told.SecurityGroups, Primary: primary, Tags: map[string]string{},
+			// The attachment's id isn't known: whatever needs it waits for a describe.
+			Attachment: &ec2.Attachment{InstanceID: spec.InstanceID, DeviceIndex: int(told.DeviceIndex), Status: ec2.AttachmentAttached},
+		}
+		if told.Managed && told.DeviceIndex > 0 {
+			e.Tags = map[string]string{ec2.TagManaged: "true", ec2.TagCluster: v.cluster, ec2.TagInstance: spec.InstanceID}
+		}
+		for _, a := range told.Addresses {
+			if addr, err := netip.ParseAddr(a.Address); err == nil {
+				e.Secondary = append(e.Secondary, addr)
+			}
+		}
+		known := &eniView{addresses: map[netip.Addr]*evidence{}}
+		known.merge(e, now)
+		known.attachedAt = now
+		i.enis[e.ID] = known
 	}
 }
 

@@ -118,6 +118,9 @@ func (r *Nodes) assign(ctx context.Context, node *corev1.Node, nn *v1alpha1.Node
 	out := outcome{demand: demand(nn, pods)}
 	skip := map[string]bool{} // actions
 	var afterwards error
+	if nn.Spec.InstanceID == instanceID {
+		r.Inventory.Seed(nn.Spec)
+	}
 	// Each round reads what is known, tells the agent, and makes one change. The bound is far above what an
 	// instance can need.
 	for range 64 {

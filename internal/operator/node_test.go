@@ -305,6 +305,34 @@ func TestEventualConsistency(t *testing.T) {
 	}
 }
 
+// Another operator's first describe lags behind what the agent was already told: nothing vanishes.
+func TestRestartWhileEC2Lags(t *testing.T) {
+	w := newWorld(t)
+	w.addNode("n1", 1, "m5.large", "subnet-a")
+	w.clock = w.clock.Add(time.Minute)
+	w.settle("n1")
+	w.addPods("n1", 12)
+	w.sim.Lag = 0
+	w.settle("n1")
+	told := w.network("n1").Spec
+	w.sim.Lag = 40 * time.Second
+	w.restart()
+	for range 90 {
+		if _, err := w.once("n1"); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.network("n1").Spec; len(got.Interfaces) < len(told.Interfaces) || w.addresses("n1") < 20 {
+			t.Fatalf("the agent was told of %d interfaces, now of %d with %d addresses", len(told.Interfaces), len(got.Interfaces), w.addresses("n1"))
+		}
+		w.clock = w.clock.Add(time.Second)
+		w.nodes.Inventory.Doubt(instance(1))
+	}
+	if diff := cmp.Diff(told, w.network("n1").Spec); diff != "" {
+		t.Errorf("the spec changed (-want +got):\n%s", diff)
+	}
+	w.check()
+}
+
 // An answer that is lost after the change costs nothing: not a second ENI, not more addresses than planned.
 func TestLostAnswers(t *testing.T) {
 	for n := 1; n <= 14; n++ {

@@ -31,7 +31,7 @@ func nextStep(v View, plan ipam.Plan, nn *v1alpha1.NodeNetwork, deleteOnTerminat
 	byID := map[string]ec2.Interface{}
 	for _, i := range v.Interfaces {
 		byID[i.ID] = i
-		if !skip[ec2.ActionModifyInterface] && i.Attachment != nil && i.Managed(cluster) && i.Attachment.Status == ec2.AttachmentAttached && i.Attachment.DeleteOnTermination != deleteOnTermination {
+		if !skip[ec2.ActionModifyInterface] && i.Attachment != nil && i.Attachment.ID != "" && i.Managed(cluster) && i.Attachment.Status == ec2.AttachmentAttached && i.Attachment.DeleteOnTermination != deleteOnTermination {
 			return step{action: ec2.ActionModifyInterface, eni: i}, true
 		}
 	}

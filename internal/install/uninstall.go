@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"helm.sh/helm/v4/pkg/action"
@@ -103,7 +105,7 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 				return ctx.Err()
 			}
 			u.left = true
-			u.say("  not done: %s", err)
+			u.say("  not done: %s", strings.ReplaceAll(err.Error(), "\n", "\n            "))
 		}
 	}
 	if u.left {
@@ -373,6 +375,10 @@ func (u *uninstall) finishJob(ctx context.Context, job *batchv1.Job, prefix stri
 	}
 	lines := bufio.NewScanner(bytes.NewReader(logs))
 	for lines.Scan() {
+		// What the program says to people stands among its log.
+		if json.Valid(lines.Bytes()) {
+			continue
+		}
 		u.say("  %s%s", prefix, lines.Text())
 	}
 	for _, st := range ended.Status.ContainerStatuses {

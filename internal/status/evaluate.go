@@ -49,24 +49,35 @@ type evaluation struct {
 }
 
 func (e *evaluation) fail(where, what, do string) {
-	e.report.Errors = append(e.report.Errors, Finding{where, what, do})
+	e.report.Errors = append(e.report.Errors, Finding{Where: where, What: what, Do: do})
+}
+
+// pend is for what is not well yet, and on its way.
+func (e *evaluation) pend(where, what, do string) {
+	e.report.Errors = append(e.report.Errors, Finding{Where: where, What: what, Do: do, InProgress: true})
 }
 
 func (e *evaluation) warn(where, what, do string) {
-	e.report.Warnings = append(e.report.Warnings, Finding{where, what, do})
+	e.report.Warnings = append(e.report.Warnings, Finding{Where: where, What: what, Do: do})
 }
 
 func (e *evaluation) note(where, what, do string) {
-	e.report.Notes = append(e.report.Notes, Finding{where, what, do})
+	e.report.Notes = append(e.report.Notes, Finding{Where: where, What: what, Do: do})
 }
 
+// component closes a component's line; what failed since there were before errors is its own.
 func (e *evaluation) component(name string, before int, detail string) {
-	c := Component{Name: name, State: OK}
-	if n := len(e.report.Errors) - before; n > 0 {
-		c.State = Failed
-		c.Detail = detail
-	} else if detail != "" {
-		c.State, c.Detail = Waiting, detail
+	c := Component{Name: name, State: OK, Detail: detail}
+	if detail != "" {
+		c.State = Waiting
+	}
+	for _, f := range e.report.Errors[before:] {
+		if f.InProgress && c.State != Failed {
+			c.State = Waiting
+		}
+		if !f.InProgress {
+			c.State = Failed
+		}
 	}
 	e.report.Components = append(e.report.Components, c)
 }
@@ -112,42 +123,50 @@ func (e *evaluation) agentPod(p *corev1.Pod) {
 	if p.Spec.NodeName == "" {
 		where = "pod " + p.Namespace + "/" + p.Name
 	}
-	if what, do := podTrouble(p); what != "" {
+	if what, do, coming := podTrouble(p); what != "" {
+		if coming {
+			e.pend(where, what, do)
+			return
+		}
 		e.fail(where, what, do)
 		return
 	}
 	if podReady(p) {
 		return
 	}
-	what, do := e.networkTrouble(p.Spec.NodeName)
-	if what == "" {
-		what, do = "runs but isn't ready", "kubectl -n "+p.Namespace+" logs "+p.Name
+	what, do, coming := e.networkTrouble(p.Spec.NodeName)
+	switch {
+	case what == "":
+		e.pend(where, "runs but isn't ready", "kubectl -n "+p.Namespace+" logs "+p.Name)
+	case coming:
+		e.pend(where, what, do)
+	default:
+		e.fail(where, what, do)
 	}
-	e.fail(where, what, do)
 }
 
-// networkTrouble says what a node's network waits for.
-func (e *evaluation) networkTrouble(node string) (what, do string) {
+// networkTrouble says what a node's network waits for, and whether that is on its way.
+func (e *evaluation) networkTrouble(node string) (what, do string, coming bool) {
 	switch {
 	case e.NoResources:
-		return "waits for the operator, which makes the CRDs of weft.dev", "see the operator's line"
+		return "waits for the operator, which makes the CRDs of weft.dev", "see the operator's line", true
 	case e.networks[node] == nil:
-		return "waits for the operator, which hasn't made the NodeNetwork " + node + " yet", "see the operator's line"
+		return "waits for the operator, which hasn't made the NodeNetwork " + node + " yet", "see the operator's line", true
 	}
 	n := e.networks[node]
 	if c := meta.FindStatusCondition(n.Status.Conditions, v1alpha1.ConditionAddressesAssigned); c != nil && c.Status == metav1.ConditionFalse {
 		// Said in the node's own line.
-		return "waits for ENIs: " + c.Reason, "see the node's line"
+		return "waits for ENIs: " + c.Reason, "see the node's line", false
 	}
 	if len(n.Spec.Interfaces) == 0 {
-		return "waits for ENIs: the operator hasn't assigned any to the node yet", ""
+		return "waits for ENIs: the operator hasn't assigned any to the node yet", "", true
 	}
 	for _, kind := range []string{v1alpha1.ConditionInterfacesReady, v1alpha1.ConditionDatapathReady, v1alpha1.ConditionReady} {
 		if c := meta.FindStatusCondition(n.Status.Conditions, kind); c != nil && c.Status != metav1.ConditionTrue {
-			return fmt.Sprintf("%s is %s: %s", kind, c.Status, sentence(c.Reason, c.Message)), ""
+			return fmt.Sprintf("%s is %s: %s", kind, c.Status, sentence(c.Reason, c.Message)), "", c.Status == metav1.ConditionUnknown
 		}
 	}
-	return "", ""
+	return "", "", false
 }
 
 func (e *evaluation) operator() {
@@ -169,9 +188,9 @@ func (e *evaluation) operator() {
 	own := e.own(OperatorName)
 	e.containers("operator", own)
 	// One replica does the work; the second stands by on another node.
-	report := e.warn
+	report, coming := e.warn, e.warn
 	if st.ReadyReplicas == 0 {
-		report = e.fail
+		report, coming = e.fail, e.pend
 	}
 	short := len(e.Nodes) < int(desired)
 	for i := range own {
@@ -180,14 +199,16 @@ func (e *evaluation) operator() {
 		if p.Spec.NodeName != "" {
 			where = "operator on node " + p.Spec.NodeName
 		}
-		what, do := podTrouble(p)
+		what, do, onItsWay := podTrouble(p)
 		switch {
 		case what != "" && p.Spec.NodeName == "" && short && st.ReadyReplicas > 0:
 			e.note(where, fmt.Sprintf("is not scheduled: %d replicas never share a node, and the cluster has %d", desired, len(e.Nodes)), "add a node, or set operator.replicas")
+		case onItsWay:
+			coming(where, what, do)
 		case what != "":
 			report(where, what, do)
 		case !podReady(p):
-			report(where, "runs but isn't ready", "kubectl -n "+p.Namespace+" logs "+p.Name)
+			coming(where, "runs but isn't ready", "kubectl -n "+p.Namespace+" logs "+p.Name)
 		}
 	}
 	detail := ""
@@ -219,7 +240,7 @@ func (e *evaluation) nodes() {
 		}
 		where := "node " + node.Name
 		if c := meta.FindStatusCondition(n.Status.Conditions, v1alpha1.ConditionAddressesAssigned); c != nil && c.Status == metav1.ConditionFalse {
-			e.fail(where, "EC2 doesn't give what it needs: "+sentence(c.Reason, c.Message), remedy(c.Reason))
+			e.fail(where, "EC2 doesn't give what it needs: "+sentence(c.Reason, c.Message), remedy(c.Reason, e.Namespace))
 		}
 		ready := meta.IsStatusConditionTrue(n.Status.Conditions, v1alpha1.ConditionReady)
 		if n.Status.InstanceID != "" && n.Spec.InstanceID != "" && n.Status.InstanceID != n.Spec.InstanceID {

@@ -103,6 +103,8 @@ type Finding struct {
 	What  string `json:"what"`
 	// Do is what to do; empty if nothing is.
 	Do string `json:"do,omitempty"`
+	// InProgress is true for what is on its way by itself, such as a pod that is being created.
+	InProgress bool `json:"inProgress,omitempty"`
 }
 
 // OK is whether a person may go on.

@@ -7,47 +7,47 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// podTrouble says why a pod doesn't run; empty if it does.
-func podTrouble(p *corev1.Pod) (what, do string) {
+// podTrouble says why a pod doesn't run, and whether it is about to; empty if it runs.
+func podTrouble(p *corev1.Pod) (what, do string, coming bool) {
 	object := "-n " + p.Namespace + " " + p.Name
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-			return "is not scheduled because of " + sentence(c.Reason, c.Message), "kubectl describe pod " + object
+			return "is not scheduled because of " + sentence(c.Reason, c.Message), "kubectl describe pod " + object, false
 		}
 	}
 	if p.Status.Phase == corev1.PodFailed {
-		return "failed: " + sentence(p.Status.Reason, p.Status.Message), "kubectl describe pod " + object
+		return "failed: " + sentence(p.Status.Reason, p.Status.Message), "kubectl describe pod " + object, false
 	}
 	for _, st := range p.Status.ContainerStatuses {
 		w := st.State.Waiting
 		if w == nil {
 			if t := st.State.Terminated; t != nil {
-				return terminated(t), "kubectl logs " + object
+				return terminated(t), "kubectl logs " + object, false
 			}
 			continue
 		}
 		switch w.Reason {
 		case "ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable", "ImageInspectError":
-			return fmt.Sprintf("image %s is missing: %s", image(p, st), sentence(w.Reason, w.Message)), "check image.repository and image.tag, that the registry has it and that the node may reach it"
+			return fmt.Sprintf("image %s is missing: %s", image(p, st), sentence(w.Reason, w.Message)), "check image.repository and image.tag, that the registry has it and that the node may reach it", false
 		case "CrashLoopBackOff":
 			what := fmt.Sprintf("crashed %d times", st.RestartCount)
 			if t := st.LastTerminationState.Terminated; t != nil {
 				what += ", the last time it " + terminated(t)
 			}
-			return what, "kubectl logs --previous " + object
+			return what, "kubectl logs --previous " + object, false
 		case "ContainerCreating", "PodInitializing", "":
-			return "is being created", "kubectl describe pod " + object
+			return "is being created", "", true
 		default:
-			return "doesn't start: " + sentence(w.Reason, w.Message), "kubectl describe pod " + object
+			return "doesn't start: " + sentence(w.Reason, w.Message), "kubectl describe pod " + object, false
 		}
 	}
 	if len(p.Status.ContainerStatuses) == 0 {
 		if p.Spec.NodeName == "" {
-			return "is not scheduled yet", ""
+			return "is not scheduled yet", "", true
 		}
-		return "is scheduled, but the kubelet of node " + p.Spec.NodeName + " hasn't begun with it", "kubectl describe pod " + object
+		return "is scheduled, but the kubelet of node " + p.Spec.NodeName + " hasn't begun with it", "kubectl describe pod " + object, true
 	}
-	return "", ""
+	return "", "", false
 }
 
 func terminated(t *corev1.ContainerStateTerminated) string {
@@ -92,7 +92,7 @@ func podReady(p *corev1.Pod) bool {
 }
 
 // remedy is what helps against an error of EC2, by its code.
-func remedy(code string) string {
+func remedy(code, namespace string) string {
 	switch code {
 	case "UnauthorizedOperation", "AccessDenied", "AccessDeniedException":
 		return "add the action to the IAM policy of the operator's role (eni.iamRole, or the nodes' role if that is empty)"
@@ -104,8 +104,10 @@ func remedy(code string) string {
 		return "raise the account's quota of network interfaces in the region"
 	case "RequestLimitExceeded", "Throttling", "ThrottlingException":
 		return "EC2 throttles the account: it is tried again by itself"
+	case "NoAnswer", "NoCredentials":
+		return "check that the operator's nodes reach EC2, and that it has a role: eni.iamRole, an EKS Pod Identity association, or the nodes' instance role with a metadata hop limit that lets it in"
 	case "AuthFailure", "InvalidClientTokenId", "ExpiredToken", "InvalidIdentityToken":
 		return "check the operator's credentials: the role's trust policy must name its service account and the cluster's OIDC provider"
 	}
-	return "kubectl logs -n kube-system deployment/weft-operator"
+	return "kubectl -n " + namespace + " logs deployment/weft-operator"
 }

@@ -21,7 +21,7 @@ func Wait(ctx context.Context, read func(context.Context) (Snapshot, error), ign
 		s, err := read(ctx)
 		if err == nil {
 			r := Evaluate(s)
-			if now := r.summary(); !have || now != line {
+			if now := r.Brief(); !have || now != line {
 				line = now
 				changed(r)
 			}
@@ -48,20 +48,6 @@ func Wait(ctx context.Context, read func(context.Context) (Snapshot, error), ign
 
 // ErrUnhealthy ends a status whose report names what is missing.
 var ErrUnhealthy = errors.New("weft is not healthy")
-
-// summary changes when a person would want a new line.
-func (r Report) summary() string {
-	s := ""
-	for _, c := range r.Components {
-		if c.State != Disabled {
-			s += c.Name + " " + string(c.State) + " " + c.Detail + "; "
-		}
-	}
-	for _, f := range append(append([]Finding{}, r.Errors...), r.Warnings...) {
-		s += f.Where + f.What
-	}
-	return s
-}
 
 // Brief is the report on one line.
 func (r Report) Brief() string {

@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ It needs root. Nothing leaves the lab's namespaces, and "lab delete cluster" lea
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().StringVar(&a.name, "name", labstate.DefaultName, "the lab, if there are several")
+	root.PersistentFlags().StringVar(&a.name, "name", cmp.Or(os.Getenv("WEFT_LAB"), labstate.DefaultName), "the lab, if there are several (default: $WEFT_LAB)")
 	root.PersistentFlags().StringVar(&a.source, "source", os.Getenv("WEFT_LAB_SOURCE"), "folder lab/ of weft's source (default: beside this program)")
 	if err := root.RegisterFlagCompletionFunc("name", completeLabs); err != nil {
 		fmt.Fprintf(a.err, "lab: %v\n", err)

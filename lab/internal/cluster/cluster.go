@@ -325,23 +325,9 @@ func (c *Cluster) Status(ctx context.Context) Status {
 // Down kills everything of the lab that runs and removes everything that it has, found by name alone: it
 // needs no record, so it also works after a crash at any point.
 func Down(ctx context.Context, lab labstate.Lab) error {
-	groups, err := cgroup.List(lab.Prefix() + "-")
-	if err != nil {
-		return fmt.Errorf("lab %s: delete: %w", lab.Name, err)
-	}
-	// The daemon first: it would start again what it sees end.
-	slices.SortStableFunc(groups, func(a, b cgroup.Group) int {
-		return rank(lab, a) - rank(lab, b)
-	})
-	var errs []error
-	for _, g := range groups {
-		errs = append(errs, g.Kill())
-	}
-	work, wctx := errgroup.WithContext(ctx)
-	for _, g := range groups {
-		work.Go(func() error { return g.Remove(wctx) })
-	}
-	errs = append(errs, work.Wait())
+	// The daemon first, and until it is dead: it starts again what it sees end.
+	errs := []error{removeGroups(ctx, lab.Cgroup("daemon"))}
+	errs = append(errs, removeGroups(ctx, lab.Prefix()+"-"))
 	errs = append(errs, fabric.Remove(ctx, lab.Prefix()))
 	for _, dir := range []string{lab.EtcdDir(), lab.RunDir(), lab.Dir()} {
 		errs = append(errs, os.RemoveAll(dir))
@@ -358,9 +344,14 @@ func Down(ctx context.Context, lab labstate.Lab) error {
 	return nil
 }
 
-func rank(lab labstate.Lab, g cgroup.Group) int {
-	if strings.HasSuffix(g.Path, "/"+lab.Cgroup("daemon")) {
-		return 0
+func removeGroups(ctx context.Context, prefix string) error {
+	groups, err := cgroup.List(prefix)
+	if err != nil {
+		return err
 	}
-	return 1
+	work, wctx := errgroup.WithContext(ctx)
+	for _, g := range groups {
+		work.Go(func() error { return g.Remove(wctx) })
+	}
+	return work.Wait()
 }

@@ -252,6 +252,10 @@ func (e *eniView) merge(found ec2.Interface, now time.Time) {
 	if found.Attachment == nil && before != nil && now.Sub(e.attachedAt) < staleness {
 		e.Attachment = before
 	}
+	if a := e.Attachment; a != nil && before != nil && before.Status == ec2.AttachmentAttached && a.Status == ec2.AttachmentAttaching &&
+		(before.ID == "" || before.ID == a.ID) {
+		a.Status = before.Status // an attachment doesn't go back
+	}
 	e.evidence = evidence{seen: now}
 	listed := map[netip.Addr]bool{}
 	for _, a := range found.Secondary {

@@ -128,8 +128,8 @@ func TestRandomPackets(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	good := seeds(r)
 	interesting := []byte{0, 1, 4, 5, 6, 8, 15, 17, 0x20, 0x45, 0x46, 0x4f, 0x60, 127, 169, 192, 224, 255}
-	n := 0
-	for deadline := time.Now().Add(*randomFor); time.Now().Before(deadline); n++ {
+	// At least some, however slow the machine.
+	for n, deadline := 0, time.Now().Add(*randomFor); n < 100 || time.Now().Before(deadline); n++ {
 		frame := slices.Clone(good[random.IntN(len(good))])
 		for range random.IntN(4) {
 			i := random.IntN(len(frame))
@@ -146,8 +146,5 @@ func TestRandomPackets(t *testing.T) {
 			frame = append(frame, make([]byte, random.IntN(100))...)
 		}
 		checkPacket(t, r, frame)
-	}
-	if n < 20 {
-		t.Errorf("only %d packets in %s", n, *randomFor)
 	}
 }

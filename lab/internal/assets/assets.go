@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -255,14 +256,18 @@ func (b Builder) compile(ctx context.Context, p Program, out string) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("build %s: %w", p.Name, err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := make(chan struct{})
+	var building errgroup.Group
+	building.Go(func() error {
+		defer close(done)
+		return cmd.Wait()
+	})
 	tick := time.NewTicker(20 * time.Second)
 	defer tick.Stop()
 	for {
 		select {
-		case err := <-done:
-			if err != nil {
+		case <-done:
+			if err := building.Wait(); err != nil {
 				return fmt.Errorf("build %s: %w:\n%s", p.Name, err, strings.TrimSpace(said.String()))
 			}
 			fmt.Fprintf(b.Out, "built %s in %.0f s\n", p.Name, time.Since(began).Seconds())

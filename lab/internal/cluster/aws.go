@@ -13,6 +13,7 @@ import (
 	"github.com/weft-cni/weft/lab/internal/aws/dns"
 	"github.com/weft-cni/weft/lab/internal/aws/imds"
 	"github.com/weft-cni/weft/lab/internal/controlplane"
+	"github.com/weft-cni/weft/lab/internal/door"
 	"github.com/weft-cni/weft/lab/internal/fabric"
 	"github.com/weft-cni/weft/lab/internal/fabric/internet"
 	"github.com/weft-cni/weft/lab/internal/netns"
@@ -47,9 +48,9 @@ func (c *Cluster) serveAWS() error {
 	if err != nil {
 		return fmt.Errorf("AWS' endpoints: %w", err)
 	}
-	door := newDoor(l, c.endpointHost(), certificate, c.dialPlane)
-	c.background("AWS' front door", door.run)
-	c.serveOn("AWS' endpoints", door, &http.Server{Handler: c.aws})
+	front := door.New(l, c.endpointHost(), certificate, c.dialPlane)
+	c.background("AWS' front door", front.Run)
+	c.serveOn("AWS' endpoints", front, &http.Server{Handler: c.aws})
 	metadata, err := imds.New(c.cloud, c.log)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,8 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
+	"github.com/weft-cni/weft/lab/internal/door"
 	"github.com/weft-cni/weft/lab/internal/eks/images"
 	"github.com/weft-cni/weft/lab/internal/eks/registry"
 	"github.com/weft-cni/weft/lab/internal/fabric"
@@ -85,7 +83,7 @@ func (c *Cluster) relay(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("relay to the API server: %w", err), l.Close())
 	}
 	for name, l := range map[string]net.Listener{"relay": l, "workstation's relay": workstation} {
-		c.background(name, func(ctx context.Context) error { return forward(ctx, l, c.dialPlane) })
+		c.background(name, func(ctx context.Context) error { return door.Forward(ctx, l, c.dialPlane) })
 	}
 	certs := c.plane.Certificates()
 	server := "https://" + l.Addr().String()
@@ -97,52 +95,6 @@ func (c *Cluster) relay(ctx context.Context) error {
 		return err
 	}
 	return c.save(func(r *labstate.Record) { r.Relay = server })
-}
-
-// forward copies between each accepted connection and one that dial makes.
-func forward(ctx context.Context, l net.Listener, dial func(context.Context) (net.Conn, error)) error {
-	work, ctx := errgroup.WithContext(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer stop()
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				return work.Wait()
-			}
-			return errors.Join(err, work.Wait())
-		}
-		work.Go(func() error {
-			defer conn.Close()
-			up, err := dial(ctx)
-			if err != nil {
-				return nil // the client sees its connection close
-			}
-			defer up.Close()
-			stop := context.AfterFunc(ctx, func() { _, _ = conn.Close(), up.Close() })
-			defer stop()
-			splice(conn, up)
-			return nil
-		})
-	}
-}
-
-// splice copies both ways until both are done. A side that has said all can still listen.
-func splice(a, b net.Conn) {
-	var g errgroup.Group
-	half := func(dst, src net.Conn) func() error {
-		return func() error {
-			_, err := io.Copy(dst, src)
-			if t, ok := dst.(interface{ CloseWrite() error }); ok && err == nil {
-				return t.CloseWrite()
-			}
-			return errors.Join(err, dst.Close())
-		}
-	}
-	g.Go(half(a, b))
-	g.Go(half(b, a))
-	// A broken connection is the end of a connection.
-	_ = g.Wait()
 }
 
 // images puts EKS' own images into the registry.

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weft-cni/weft/lab/internal/cgroup"
 	"github.com/weft-cni/weft/lab/internal/cluster"
 	"github.com/weft-cni/weft/lab/internal/labstate"
@@ -66,8 +68,6 @@ func Spawn(ctx context.Context, lab labstate.Lab) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
 	client := NewClient(lab)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -75,11 +75,14 @@ func Spawn(ctx context.Context, lab labstate.Lab) (*Client, error) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", lab.AdminSocket())
 		if err == nil {
-			return client, conn.Close()
+			// It outlives this process.
+			return client, errors.Join(conn.Close(), cmd.Process.Release())
+		}
+		var how unix.WaitStatus
+		if pid, err := unix.Wait4(cmd.Process.Pid, &how, unix.WNOHANG, nil); err != nil || pid == cmd.Process.Pid {
+			return nil, fmt.Errorf("daemon of lab %s ended with status %d; the end of its log:\n%s", lab.Name, how.ExitStatus(), process.Tail(log, 15))
 		}
 		select {
-		case err := <-ended:
-			return nil, fmt.Errorf("daemon of lab %s ended: %w; the end of its log:\n%s", lab.Name, err, process.Tail(log, 15))
 		case <-ctx.Done():
 			return nil, fmt.Errorf("daemon of lab %s: %w", lab.Name, context.Cause(ctx))
 		case <-tick.C:

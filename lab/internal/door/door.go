@@ -1,4 +1,6 @@
-package cluster
+// Package door takes connections in and leads them to what is behind: by the name that a TLS client asks for,
+// or all to one place.
+package door
 
 import (
 	"bytes"
@@ -14,9 +16,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// door is the one address behind which AWS' endpoints and the API server's public endpoint are, told apart
+// Door is one address behind which AWS' endpoints and the API server's public endpoint are, told apart
 // by the name that the client's greeting asks for. AWS' are ended here; the API server does its own TLS.
-type door struct {
+type Door struct {
 	net.Listener
 	api     string
 	config  *tls.Config
@@ -27,8 +29,10 @@ type door struct {
 	close    sync.Once
 }
 
-func newDoor(l net.Listener, api string, certificate tls.Certificate, dialAPI func(context.Context) (net.Conn, error)) *door {
-	return &door{
+// New makes a door; Run opens it. What asks for the name api goes where dialAPI leads, all else is ended with
+// the certificate and accepted.
+func New(l net.Listener, api string, certificate tls.Certificate, dialAPI func(context.Context) (net.Conn, error)) *Door {
+	return &Door{
 		Listener: l, api: strings.ToLower(api), dialAPI: dialAPI,
 		config:   &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
 		accepted: make(chan net.Conn), closed: make(chan struct{}),
@@ -36,7 +40,7 @@ func newDoor(l net.Listener, api string, certificate tls.Certificate, dialAPI fu
 }
 
 // Accept returns connections that are for AWS.
-func (d *door) Accept() (net.Conn, error) {
+func (d *Door) Accept() (net.Conn, error) {
 	select {
 	case c := <-d.accepted:
 		return c, nil
@@ -46,13 +50,13 @@ func (d *door) Accept() (net.Conn, error) {
 }
 
 // Close stops accepting.
-func (d *door) Close() error {
+func (d *Door) Close() error {
 	d.close.Do(func() { close(d.closed) })
 	return d.Listener.Close()
 }
 
-// run sorts connections until ctx ends.
-func (d *door) run(ctx context.Context) error {
+// Run sorts connections until ctx ends.
+func (d *Door) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = d.Close() })
 	defer stop()
@@ -68,7 +72,7 @@ func (d *door) run(ctx context.Context) error {
 	}
 }
 
-func (d *door) admit(ctx context.Context, conn net.Conn) {
+func (d *Door) admit(ctx context.Context, conn net.Conn) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	name, replayed, err := greeting(conn)
 	if err != nil {

@@ -44,8 +44,16 @@ e2e: build ## the walkthroughs on the lab: WALK=W1 for one
 kernels: deps ## the datapath in the verifiers of 6.1 and 6.12
 	go run ./test/kernels
 
+conformance: binaries ## specifications that others wrote: SUITE=cni for one
+	@bin/lab assets >/dev/null || true
+	@mkdir -p build && go build -o build/conformance ./test/conformance && build/conformance -suite '$(SUITE)'
+
 bench: build ## weft beside its peers, as ratios: ONLY=regex
-	go run ./test/bench -only '$(ONLY)'
+	@mkdir -p build && go build -o build/bench ./test/bench && build/bench -only '$(ONLY)'
+
+scale: binaries ## the operator with 1,000 simulated nodes
+	@bin/lab assets >/dev/null
+	@mkdir -p build && go build -o build/scale ./test/scale && build/scale
 
 fuzz: ## every fuzz test for TIME each
 	@scripts/fuzz.sh $(TIME) '$(ONLY)'

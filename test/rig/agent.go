@@ -1,0 +1,286 @@
+package rig
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/weft-cni/weft/api/v1alpha1"
+	"github.com/weft-cni/weft/internal/agent"
+	"github.com/weft-cni/weft/internal/config"
+	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/runtimeservice"
+)
+
+// Assignment is what an operator would give the node: one ENI and its addresses.
+type Assignment struct {
+	MAC, Address, SubnetCIDR string
+	Pods                     []string
+}
+
+// Spec says what an agent is started with. Everything it writes is below Dir.
+type Spec struct {
+	Name, Dir string
+	// Plugin is the built weft-cni.
+	Plugin     string
+	Assignment Assignment
+	AddWait    time.Duration
+}
+
+// ConfDir, BinDir and SocketPath are the node's, as the runtime would know them.
+func (s Spec) ConfDir() string    { return filepath.Join(s.Dir, "conf") }
+func (s Spec) BinDir() string     { return filepath.Join(s.Dir, "bin") }
+func (s Spec) RunDir() string     { return filepath.Join(s.Dir, "run") }
+func (s Spec) Conflist() string   { return filepath.Join(s.ConfDir(), "05-weft.conflist") }
+func (s Spec) LogFile() string    { return filepath.Join(s.Dir, "agent.log") }
+func (s Spec) sandboxes() string  { return filepath.Join(s.Dir, "sandboxes") }
+func (s Spec) stateDir() string   { return filepath.Join(s.Dir, "state") }
+func (s Spec) specFile() string   { return filepath.Join(s.Dir, "spec.json") }
+func (s Spec) statusFile() string { return filepath.Join(s.Dir, "status.json") }
+
+// Prepare makes the directories of the node.
+func (s Spec) Prepare() error {
+	for _, d := range []string{s.ConfDir(), s.BinDir(), s.RunDir(), s.stateDir(), s.sandboxes()} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.specFile(), b, 0o644)
+}
+
+// PutSandbox tells the agent's runtime that a container is there, DropSandbox that it is gone.
+func (s Spec) PutSandbox(id string) error {
+	return os.WriteFile(filepath.Join(s.sandboxes(), id), nil, 0o644)
+}
+
+// DropSandbox is the opposite of PutSandbox.
+func (s Spec) DropSandbox(id string) error {
+	err := os.Remove(filepath.Join(s.sandboxes(), id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// childArg makes the program an agent: see Child.
+const childArg = "rig-agent"
+
+// Agent is a running agent: a process of its own in its node's network namespace and in a mount namespace
+// of its own, so that what it mounts and pins is gone with it.
+type Agent struct {
+	spec  Spec
+	cmd   *exec.Cmd
+	stdin io.Closer
+	log   *os.File
+}
+
+// Start starts the agent inside the node's namespace and waits until it has told the runtime that pods can
+// be made.
+func Start(ctx context.Context, node Space, s Spec) (*Agent, error) {
+	if err := s.Prepare(); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(s.statusFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	log, err := os.OpenFile(s.LogFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{spec: s, log: log, cmd: exec.Command("/proc/self/exe", childArg, s.specFile())}
+	a.cmd.Stdout, a.cmd.Stderr = log, log
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	// The child ends when this pipe does, however this process ends.
+	if a.stdin, err = a.cmd.StdinPipe(); err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	if err := node.Do(a.cmd.Start); err != nil {
+		return nil, errors.Join(fmt.Errorf("start agent %s: %w", s.Name, err), log.Close())
+	}
+	if err := a.awaitReady(ctx); err != nil {
+		tail, _ := os.ReadFile(s.LogFile())
+		return nil, errors.Join(fmt.Errorf("agent %s: %w; the end of its log:\n%s", s.Name, err, tail[max(0, len(tail)-2000):]), a.Kill())
+	}
+	return a, nil
+}
+
+func (a *Agent) awaitReady(ctx context.Context) error {
+	return Await(ctx, 60*time.Second, "ready", func() error {
+		b, err := os.ReadFile(a.spec.statusFile())
+		if err != nil {
+			return err
+		}
+		var st v1alpha1.NodeNetworkStatus
+		if err := json.Unmarshal(b, &st); err != nil {
+			return err
+		}
+		for _, c := range st.Conditions {
+			if c.Type == v1alpha1.ConditionReady && c.Status == metav1.ConditionTrue {
+				_, err := os.Stat(a.spec.Conflist())
+				return err
+			}
+		}
+		return fmt.Errorf("conditions are %v", st.Conditions)
+	})
+}
+
+// Await asks until there is no error or the time is over.
+func Await(ctx context.Context, within time.Duration, what string, ask func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited %s in vain until %s: %w", within, what, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// Kill ends the agent as a crash does.
+func (a *Agent) Kill() error {
+	err := a.cmd.Process.Kill()
+	var exit *exec.ExitError
+	if werr := a.cmd.Wait(); !errors.As(werr, &exit) {
+		err = errors.Join(err, werr)
+	}
+	return errors.Join(err, a.log.Close())
+}
+
+// Child runs the agent if the arguments ask for it, and says whether they did. A main calls it first.
+func Child(args []string) (bool, error) {
+	if len(args) != 3 || args[1] != childArg {
+		return false, nil
+	}
+	b, err := os.ReadFile(args[2])
+	if err != nil {
+		return true, err
+	}
+	var s Spec
+	if err := json.Unmarshal(b, &s); err != nil {
+		return true, err
+	}
+	if err := syscall.SetNonblock(0, true); err != nil {
+		return true, fmt.Errorf("standard input: %w", err)
+	}
+	stdin := os.NewFile(0, "stdin") // one whose Close ends a Read
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(ctx, func() { stdin.Close() })
+	defer stop()
+	g.Go(func() error {
+		defer cancel()
+		if _, err := io.Copy(io.Discard, stdin); err != nil && !errors.Is(err, os.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error { return agent.Run(ctx, s.options()) })
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return true, err
+	}
+	return true, nil
+}
+
+func (s Spec) options() agent.Options {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	conf := config.Default()
+	conf.Cluster.Name = "rig"
+	bpf := filepath.Join(s.Dir, "bpf")
+	return agent.Options{
+		Config: conf, Node: s.Name, RunDir: s.RunDir(), StateDir: s.stateDir(), ProcSysNet: "/proc/sys/net",
+		Install: agent.Install{Plugin: s.Plugin, BinDir: s.BinDir(), ConfDir: s.ConfDir()},
+		Cluster: given{s, log}, Runtime: given{s, log},
+		Instance: func(context.Context) (string, error) { return instance, nil },
+		Datapath: func() (agent.Datapath, error) {
+			return datapath.Open(datapath.Config{Log: log, BPFFS: bpf, PinDir: filepath.Join(bpf, "weft")})
+		},
+		AddWait: s.AddWait, CollectEvery: time.Minute, Version: "rig", Log: log,
+	}
+}
+
+const instance = "i-0123456789abcdef0"
+
+// given stands for the API server and the container runtime: one assignment that never changes, and the
+// sandboxes that the driver says there are.
+type given struct {
+	Spec
+	log *slog.Logger
+}
+
+var (
+	_ agent.Cluster = given{}
+	_ agent.Runtime = given{}
+)
+
+// Watch tells of the one assignment.
+func (g given) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork)) error {
+	in := v1alpha1.Interface{ID: "eni-0", MAC: g.Assignment.MAC, SubnetID: "subnet-a", SubnetCIDR: g.Assignment.SubnetCIDR,
+		PrimaryAddress: g.Assignment.Address, Managed: true}
+	nn := &v1alpha1.NodeNetwork{ObjectMeta: metav1.ObjectMeta{Name: g.Name, Generation: 1}}
+	for i, a := range g.Assignment.Pods {
+		in.Addresses = append(in.Addresses, v1alpha1.Address{Address: a, Generation: int64(i + 1)})
+	}
+	nn.Spec = v1alpha1.NodeNetworkSpec{InstanceID: instance, InstanceType: "m5.large", MaxInterfaces: 1,
+		MaxAddressesPerInterface: int32(len(g.Assignment.Pods) + 1), Generation: int64(len(g.Assignment.Pods)), Interfaces: []v1alpha1.Interface{in}}
+	cn := &v1alpha1.ClusterNetwork{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ClusterNetworkName}}
+	cn.Status.VPCCIDRs = []string{g.Assignment.SubnetCIDR}
+	cn.Status.Subnets = []v1alpha1.Subnet{{ID: "subnet-a", CIDR: g.Assignment.SubnetCIDR, DefaultRoute: v1alpha1.RouteInternetGateway}}
+	changed(nn, cn)
+	<-ctx.Done()
+	return nil
+}
+
+// ApplyStatus leaves the status where the driver reads it.
+func (g given) ApplyStatus(_ context.Context, s v1alpha1.NodeNetworkStatus) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	tmp := g.statusFile() + ".new"
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, g.statusFile())
+}
+
+// Warn logs.
+func (g given) Warn(reason, message string) {
+	g.log.Warn("event", "reason", reason, "message", message)
+}
+
+// Sandboxes are the files in a directory.
+func (g given) Sandboxes(context.Context) (map[string]runtimeservice.Sandbox, error) {
+	files, err := os.ReadDir(g.sandboxes())
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]runtimeservice.Sandbox{}
+	for _, f := range files {
+		out[f.Name()] = runtimeservice.Sandbox{ID: f.Name(), Namespace: "rig", Name: f.Name(), UID: "uid-" + f.Name()}
+	}
+	return out, nil
+}

@@ -86,7 +86,11 @@ func (c *Cluster) waitAddons(ctx context.Context) error {
 			}
 			up = append(up, addons.CoreDNS)
 		} else {
-			waiting = append(waiting, addons.CoreDNS+" (Pending until a CNI runs)")
+			why := "Pending until a CNI runs"
+			if c.opts.CNI != CNINone {
+				why = "Pending: every node has a taint"
+			}
+			waiting = append(waiting, addons.CoreDNS+" ("+why+")")
 		}
 	}
 	text := "add-ons up: " + strings.Join(up, ", ")

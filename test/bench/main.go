@@ -1,0 +1,131 @@
+// Command bench measures weft beside its peers on this machine, as ratios of what was taken side by side.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/weft-cni/weft/test/bench/ratio"
+	"github.com/weft-cni/weft/test/rig"
+)
+
+type options struct {
+	only  *regexp.Regexp
+	quick bool
+	list  bool
+	// cpu is where both ends of a connection run.
+	cpu       int
+	bin, work string
+	out       string
+}
+
+func main() {
+	if child, err := rig.Child(os.Args); child {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "agent:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	only := flag.String("only", ".", "measures whose name matches this regular expression")
+	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter runs: enough to see that it works, not to claim anything")
+	flag.BoolVar(&o.list, "list", false, "list the measures")
+	flag.IntVar(&o.cpu, "cpu", 0, "CPU for both ends of a connection")
+	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
+	flag.StringVar(&o.out, "out", "build/bench.json", "file for the figures")
+	timeout := flag.Duration("timeout", 30*time.Minute, "give up after this time")
+	flag.Parse()
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: -only:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	if err := run(ctx, o, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// results is the file: the lists are apart, since only ratios can be compared between machines.
+type results struct {
+	Ratios   []ratio.Measure `json:"ratios"`
+	Absolute []ratio.Measure `json:"absolute"`
+}
+
+func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
+	groups := selected(all(), o.only)
+	if len(groups) == 0 {
+		return fmt.Errorf("no measure matches %s; the measures are %v", o.only, names(all()))
+	}
+	if o.list {
+		for _, n := range names(groups) {
+			fmt.Fprintln(out, n)
+		}
+		return nil
+	}
+	if o.bin, err = filepath.Abs(o.bin); err != nil {
+		return err
+	}
+	if o.work, err = os.MkdirTemp("", "weft-bench-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(o.work)) }()
+	var r results
+	var errs []error
+	for _, g := range groups {
+		// What one group can't measure is told, and doesn't keep the others from being measured.
+		if err := g.run(ctx, o, g.measures, &r, progress); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", g.name, err))
+		}
+	}
+	if err := draw(out, r); err != nil {
+		return err
+	}
+	return errors.Join(append(errs, write(o.out, r))...)
+}
+
+func draw(out io.Writer, r results) error {
+	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	if len(r.Ratios) > 0 {
+		fmt.Fprintln(w, "weft over peer (higher is better)\tmin\tmedian\tmax\truns")
+		for _, m := range r.Ratios {
+			fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.3f\t%d\n", m.Name, m.Ratio.Min, m.Ratio.Median, m.Ratio.Max, m.Runs)
+		}
+	}
+	if len(r.Absolute) > 0 {
+		fmt.Fprintln(w, "absolute times (of this machine now: they prove nothing)\tseconds\t\t\truns")
+		for _, m := range r.Absolute {
+			fmt.Fprintf(w, "%s\t%.1f\t\t\t%d\n", m.Name, ratio.Median(m.Seconds), m.Runs)
+		}
+	}
+	return w.Flush()
+}
+
+// write keeps the file to a list where no absolute time was asked for nor known: readers of ratios find them
+// in one place either way.
+func write(path string, r results) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(append(r.Ratios, r.Absolute...), "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}

@@ -74,10 +74,14 @@ func (f *flags) cleanupCommand() *cobra.Command {
 		Example: "  weft-agent cleanup --wait",
 		RunE: func(c *cobra.Command, _ []string) error {
 			log := newLogger("info")
-			return Cleanup(c.Context(), CleanupOptions{
+			err := Cleanup(c.Context(), CleanupOptions{
 				Install: f.install, RunDir: f.runDir, StateDir: f.stateDir, PinDir: contract.PinDir, Wait: wait, Log: log,
 				Datapath: openDatapath(log),
 			})
+			if err == nil {
+				fmt.Fprintln(c.OutOrStdout(), "removed the CNI configuration, the plugin, the programs, routes, rules and masquerading")
+			}
+			return err
 		},
 	}
 	c.Flags().BoolVar(&wait, "wait", false, "wait for a running agent to end")
@@ -98,7 +102,7 @@ func newLogger(level string) *slog.Logger {
 	case "error":
 		l = slog.LevelError
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
 }
 
 func (f *flags) run(ctx context.Context) error {

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"flag"
 	"fmt"
@@ -61,7 +60,7 @@ func TestWalkthroughs(t *testing.T) {
 
 // script runs one file. However it ends, its lab goes.
 func script(t *testing.T, root, file string) {
-	lab := fmt.Sprintf("e2e-%d", os.Getpid())
+	lab := fmt.Sprintf("e2e%d", os.Getpid())
 	bin := filepath.Join(root, "bin")
 	remove := func() {
 		if out, err := exec.Command(filepath.Join(bin, "lab"), "delete", "cluster", "--name", lab).CombinedOutput(); err != nil {
@@ -121,21 +120,14 @@ func retry(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// labenv: takes over what `lab env` exports.
+// labenv: takes over what `eval "$(lab env)"` sets in a person's shell.
 func labenv(ts *testscript.TestScript, _ bool, _ []string) {
-	ts.Check(ts.Exec("lab", "env", "--name", ts.Getenv("LAB")))
-	s := bufio.NewScanner(strings.NewReader(ts.ReadFile("stdout")))
-	for s.Scan() {
-		line, ok := strings.CutPrefix(strings.TrimSpace(s.Text()), "export ")
-		if !ok {
-			continue
+	ts.Check(ts.Exec("bash", "-c", `eval "$(lab env --name $LAB)"; env -0`))
+	for _, pair := range strings.Split(ts.ReadFile("stdout"), "\x00") {
+		name, value, ok := strings.Cut(pair, "=")
+		if ok && (name == "PATH" || name == "KUBECONFIG" || strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "WEFT_")) {
+			ts.Setenv(name, value)
 		}
-		name, value, ok := strings.Cut(line, "=")
-		if !ok {
-			continue
-		}
-		value = strings.Trim(strings.TrimSuffix(value, ";"), `"'`)
-		ts.Setenv(name, strings.ReplaceAll(value, "$PATH", ts.Getenv("PATH")))
 	}
 }
 

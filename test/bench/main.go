@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -62,11 +63,8 @@ func main() {
 	}
 }
 
-// results is the file: the lists are apart, since only ratios can be compared between machines.
-type results struct {
-	Ratios   []ratio.Measure `json:"ratios"`
-	Absolute []ratio.Measure `json:"absolute"`
-}
+// results are apart, since only ratios can be compared between machines.
+type results struct{ Ratios, Absolute []ratio.Measure }
 
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	groups := selected(all(), o.only)
@@ -117,15 +115,20 @@ func draw(out io.Writer, r results) error {
 	return w.Flush()
 }
 
-// write keeps the file to a list where no absolute time was asked for nor known: readers of ratios find them
-// in one place either way.
+// write makes two files: the ratios, which others read, and beside them the times.
 func write(path string, r results) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(append(r.Ratios, r.Absolute...), "", "  ")
-	if err != nil {
-		return err
+	ext := filepath.Ext(path)
+	for name, list := range map[string][]ratio.Measure{path: r.Ratios, strings.TrimSuffix(path, ext) + "-absolute" + ext: r.Absolute} {
+		b, err := json.MarshalIndent(append([]ratio.Measure{}, list...), "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, append(b, '\n'), 0o644); err != nil {
+			return err
+		}
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
+	return nil
 }

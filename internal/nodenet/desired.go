@@ -35,7 +35,8 @@ type Desired struct {
 	// Masquerade turns translation on; Direct are the destinations that are never translated.
 	Masquerade bool
 	Direct     []netip.Prefix
-	// MasqueradeInterfaces limits translation to what leaves by these devices; a name may end in "+".
+	// MasqueradeInterfaces limits translation to what leaves by these devices once it is translated; a name
+	// may end in "+". eth0 also means the primary ENI where the system calls it otherwise.
 	MasqueradeInterfaces []string
 }
 

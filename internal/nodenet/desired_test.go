@@ -2,6 +2,7 @@ package nodenet
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -82,12 +83,31 @@ func TestSurplusRules(t *testing.T) {
 	}
 }
 
-func TestMatchDevices(t *testing.T) {
-	var links []netlink.Link
-	for i, n := range []string{"lo", "ens5", "ens6", "eth0"} {
-		links = append(links, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: n, Index: i + 1}})
+func TestLeavingBy(t *testing.T) {
+	eni := func(index byte) Interface {
+		return Interface{MAC: fmt.Sprintf("02:00:00:00:00:%02x", index), DeviceIndex: int32(index), Primary: netip.AddrFrom4([4]byte{10, 0, 0, index + 1})}
 	}
-	if got := matchDevices(links, []string{"ens+", "eth0", "eth"}); !slices.Equal(got, []uint32{2, 3, 4}) {
-		t.Errorf("devices are %v", got)
+	var links []netlink.Link
+	for i, n := range []string{"ens5", "ens6", "usb0"} {
+		links = append(links, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: n, Index: i + 2, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, byte(i)}}})
+	}
+	for _, c := range []struct {
+		names []string
+		want  []byte
+	}{
+		{[]string{"eth0"}, []byte{0}}, // the primary, though this system calls it ens5
+		{[]string{"ens6"}, []byte{1}},
+		{[]string{"ens+"}, []byte{0, 1}},
+		{[]string{"wlan0", "ens"}, nil},
+	} {
+		got := leavingBy(links, []Interface{eni(0), eni(1)}, c.names)
+		if len(got) != len(c.want) {
+			t.Errorf("%v: got %v", c.names, got)
+		}
+		for _, i := range c.want {
+			if !got[eni(i).Primary] {
+				t.Errorf("%v: got %v, which lacks %s", c.names, got, eni(i).Primary)
+			}
+		}
 	}
 }

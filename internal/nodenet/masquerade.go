@@ -2,18 +2,15 @@ package nodenet
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,8 +32,6 @@ const beforeKubeProxy = nftables.ChainPriority(99)
 type ruleset struct {
 	sources map[netip.Addr]netip.Addr
 	direct  []span
-	devices []uint32 // interface indexes
-	limited bool     // to devices
 }
 
 // masquerade writes the table. Every change is one transaction.
@@ -56,10 +51,6 @@ func directSet(t *nftables.Table) *nftables.Set {
 	return &nftables.Set{Table: t, Name: "direct", Interval: true, KeyType: nftables.TypeIPAddr}
 }
 
-func devicesSet(t *nftables.Table) *nftables.Set {
-	return &nftables.Set{Table: t, Name: "devices", KeyType: nftables.TypeIFIndex}
-}
-
 // sync makes the table match and reports whether it had to be made from nothing.
 func (m *masquerade) sync(want ruleset) (rebuilt bool, err error) {
 	m.mu.Lock()
@@ -69,7 +60,7 @@ func (m *masquerade) sync(want ruleset) (rebuilt bool, err error) {
 		return false, err
 	}
 	t := weftTable()
-	whole, err := m.whole(c, t, want.limited)
+	whole, err := m.whole(c, t)
 	if err != nil {
 		return false, err
 	}
@@ -83,7 +74,6 @@ func (m *masquerade) sync(want ruleset) (rebuilt bool, err error) {
 	}{
 		{sourcesMap(t), sourceElements(want.sources)},
 		{directSet(t), directElements(want.direct)},
-		{devicesSet(t), deviceElements(want.devices)},
 	} {
 		differs, err := replaceElements(c, part.set, part.want)
 		if err != nil {
@@ -98,7 +88,7 @@ func (m *masquerade) sync(want ruleset) (rebuilt bool, err error) {
 }
 
 // whole says whether table, sets, chain and rules are all there in today's layout.
-func (m *masquerade) whole(c *nftables.Conn, t *nftables.Table, limited bool) (bool, error) {
+func (m *masquerade) whole(c *nftables.Conn, t *nftables.Table) (bool, error) {
 	tables, err := c.ListTablesOfFamily(t.Family)
 	if err != nil {
 		return false, err
@@ -119,7 +109,7 @@ func (m *masquerade) whole(c *nftables.Conn, t *nftables.Table, limited bool) (b
 	if err != nil {
 		return false, err
 	}
-	want := ruleMarks(limited)
+	want := ruleMarks()
 	if len(rules) != len(want) {
 		return false, nil
 	}
@@ -132,32 +122,21 @@ func (m *masquerade) whole(c *nftables.Conn, t *nftables.Table, limited bool) (b
 	if err != nil {
 		return false, err
 	}
-	return len(sets) == 3, nil
+	return len(sets) == 2, nil
 }
 
 // ruleMarks are the user data by which rules are told: how a rule reads back differs between kernels.
-func ruleMarks(limited bool) [][]byte {
-	names := []string{"direct", "snat"}
-	if limited {
-		names = []string{"devices", "direct", "snat"}
-	}
-	var out [][]byte
-	for _, n := range names {
-		out = append(out, []byte(layout+" "+n))
-	}
-	return out
-}
+func ruleMarks() [][]byte { return [][]byte{[]byte(layout + " direct"), []byte(layout + " snat")} }
 
 // build makes the whole table in one transaction that also removes what stood there.
 func (m *masquerade) build(c *nftables.Conn, t *nftables.Table, want ruleset) error {
 	c.AddTable(t)
 	c.DelTable(t)
 	c.AddTable(t)
-	sources, direct, devices := sourcesMap(t), directSet(t), devicesSet(t)
+	sources, direct := sourcesMap(t), directSet(t)
 	err := errors.Join(
 		c.AddSet(sources, sourceElements(want.sources)),
 		c.AddSet(direct, directElements(want.direct)),
-		c.AddSet(devices, deviceElements(want.devices)),
 	)
 	if err != nil {
 		return err
@@ -167,17 +146,10 @@ func (m *masquerade) build(c *nftables.Conn, t *nftables.Table, want ruleset) er
 		Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: &priority,
 	})
-	marks := ruleMarks(want.limited)
+	marks := ruleMarks()
 	add := func(exprs ...expr.Any) {
 		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: exprs, UserData: marks[0]})
 		marks = marks[1:]
-	}
-	if want.limited {
-		add(
-			&expr.Meta{Key: expr.MetaKeyOIF, Register: 1},
-			&expr.Lookup{SourceRegister: 1, SetName: devices.Name, SetID: devices.ID, Invert: true},
-			&expr.Verdict{Kind: expr.VerdictReturn},
-		)
 	}
 	add(
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
@@ -305,31 +277,5 @@ func directElements(in []span) []nftables.SetElement {
 			out = append(out, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
 		}
 	}
-	return out
-}
-
-func deviceElements(in []uint32) []nftables.SetElement {
-	var out []nftables.SetElement
-	for _, i := range in {
-		out = append(out, nftables.SetElement{Key: binary.NativeEndian.AppendUint32(nil, i)})
-	}
-	return out
-}
-
-// matchDevices resolves names to indexes; "ens+" is every device that begins so.
-func matchDevices(links []netlink.Link, names []string) []uint32 {
-	var out []uint32
-	for _, l := range links {
-		match := slices.ContainsFunc(names, func(n string) bool {
-			if prefix, ok := strings.CutSuffix(n, "+"); ok {
-				return strings.HasPrefix(l.Attrs().Name, prefix)
-			}
-			return l.Attrs().Name == n
-		})
-		if match {
-			out = append(out, uint32(l.Attrs().Index))
-		}
-	}
-	slices.Sort(out)
 	return out
 }

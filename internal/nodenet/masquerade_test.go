@@ -61,11 +61,6 @@ func TestMasqueradeConverges(t *testing.T) {
 	if got, exp := elements(sourcesMap(weftTable())), elementKeys(sourceElements(want.sources)); len(got) != 2 || got[0] != exp[0] || got[1] != exp[1] {
 		t.Errorf("sources has %v, expected %v", got, exp)
 	}
-	want.limited, want.devices = true, []uint32{1}
-	sync("limited to devices", true)
-	sync("limited again", false)
-	want.limited, want.devices = false, nil
-	sync("no longer limited", true)
 	c.FlushTable(weftTable())
 	if err := c.Flush(); err != nil {
 		t.Fatal(err)

@@ -41,7 +41,9 @@ type Node struct {
 	h    *netlink.Handle
 	sys  settings
 	masq *masquerade
-	log  *slog.Logger
+	// leaving are the ENIs' addresses to which translation is limited, if it is.
+	leaving map[netip.Addr]bool
+	log     *slog.Logger
 
 	mu        sync.Mutex
 	desired   Desired
@@ -276,6 +278,7 @@ func (n *Node) syncMasquerade(links []netlink.Link, rep *Report, was map[string]
 	if !n.desired.Masquerade {
 		return n.masq.remove()
 	}
+	n.leaving = leavingBy(links, n.desired.Interfaces, n.desired.MasqueradeInterfaces)
 	sources := map[netip.Addr]netip.Addr{}
 	for _, e := range n.endpoints {
 		if to := n.masqueradeTo(e); to.IsValid() {
@@ -285,8 +288,6 @@ func (n *Node) syncMasquerade(links []netlink.Link, rep *Report, was map[string]
 	rebuilt, err := n.masq.sync(ruleset{
 		sources: sources,
 		direct:  spans(append(slices.Clone(n.desired.Direct), neverMasqueraded...)),
-		devices: matchDevices(links, n.desired.MasqueradeInterfaces),
-		limited: len(n.desired.MasqueradeInterfaces) > 0,
 	})
 	if err != nil {
 		return fmt.Errorf("masquerade: %w", err)
@@ -295,11 +296,17 @@ func (n *Node) syncMasquerade(links []netlink.Link, rep *Report, was map[string]
 	return nil
 }
 
+// masqueradeTo is the source that an endpoint's packets get when they leave the VPC; invalid if they keep
+// their own.
 func (n *Node) masqueradeTo(e endpoint.Endpoint) netip.Addr {
 	for _, i := range n.desired.Interfaces {
-		if i.DeviceIndex == e.DeviceIndex {
-			return i.MasqueradeTo
+		if i.DeviceIndex != e.DeviceIndex {
+			continue
 		}
+		if len(n.desired.MasqueradeInterfaces) > 0 && !n.leaving[i.MasqueradeTo] {
+			break
+		}
+		return i.MasqueradeTo
 	}
 	return netip.Addr{}
 }

@@ -23,8 +23,8 @@ import (
 // Cluster is the Kubernetes API, as far as the agent needs it.
 type Cluster interface {
 	// Watch calls changed with the newest objects, nil where there is none, until ctx ends. It calls
-	// only once it knows.
-	Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork)) error
+	// only once it knows; until then it calls waits with what it waits for.
+	Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork), waits func(reason string)) error
 	// ApplyStatus writes the agent's part of the NodeNetwork's status.
 	ApplyStatus(ctx context.Context, status v1alpha1.NodeNetworkStatus) error
 	// Warn tells people what happened on this node.
@@ -133,7 +133,7 @@ func (a *agent) live(ctx context.Context) error {
 	a.progress.done(stepDatapath)
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.Cluster.Watch(ctx, a.source.put) })
+	g.Go(func() error { return a.Cluster.Watch(ctx, a.source.put, a.source.waits) })
 	g.Go(func() error {
 		if err := a.start(ctx, boot); err != nil {
 			return err
@@ -196,6 +196,7 @@ func (a *agent) learnInstance(ctx context.Context) string {
 
 // firstView waits until the sources are complete.
 func (a *agent) firstView(ctx context.Context) (view, error) {
+	said := ""
 	for {
 		nn, cn, changed := a.source.get()
 		v, err := compute(a.Config, a.instance, nn, cn)
@@ -208,8 +209,15 @@ func (a *agent) firstView(ctx context.Context) (view, error) {
 			a.mu.Unlock()
 			return v, nil
 		}
-		a.progress.waits(stepSources, err.Error())
-		a.Log.Info("waiting for the sources", "reason", err)
+		reason := err.Error()
+		if why := a.source.why(); why != "" {
+			reason = why
+		}
+		a.progress.waits(stepSources, reason)
+		if reason != said {
+			a.Log.Info("waiting for the sources", "reason", reason)
+			said = reason
+		}
 		select {
 		case <-ctx.Done():
 			return v, ctx.Err()
@@ -257,6 +265,7 @@ func (a *agent) readJournal(boot string) error {
 // firstPass repeats a pass until the primary ENI is set up. A secondary one that is missing keeps only
 // its own addresses from being given.
 func (a *agent) firstPass(ctx context.Context) error {
+	said := ""
 	for {
 		rep, err := a.node.Reconcile(ctx)
 		a.note(rep, err)
@@ -267,8 +276,11 @@ func (a *agent) firstPass(ctx context.Context) error {
 			err = errors.New("no device has the MAC of the primary ENI")
 		}
 		a.progress.waits(stepInterfaces, err.Error())
-		a.Log.Warn("interfaces not set up yet", "err", err)
-		if err := pause(ctx, time.Second); err != nil {
+		if err.Error() != said {
+			a.Log.Warn("interfaces not set up yet", "err", err)
+			said = err.Error()
+		}
+		if err := pause(ctx, startEvery); err != nil {
 			return err
 		}
 	}
@@ -276,6 +288,7 @@ func (a *agent) firstPass(ctx context.Context) error {
 
 // firstPrograms attaches this version's programs to everything that is there, then removes the rest.
 func (a *agent) firstPrograms(ctx context.Context) error {
+	said := ""
 	for {
 		err := a.attachAll()
 		if err == nil {
@@ -285,8 +298,11 @@ func (a *agent) firstPrograms(ctx context.Context) error {
 		a.programsErr = err
 		a.mu.Unlock()
 		a.progress.waits(stepPrograms, err.Error())
-		a.Log.Warn("programs not attached yet", "err", err)
-		if err := pause(ctx, time.Second); err != nil {
+		if err.Error() != said {
+			a.Log.Warn("programs not attached yet", "err", err)
+			said = err.Error()
+		}
+		if err := pause(ctx, startEvery); err != nil {
 			return err
 		}
 	}

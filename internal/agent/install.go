@@ -22,10 +22,15 @@ type Install struct {
 	BinDir, ConfDir string
 }
 
+// startEvery is how often a step of the start that can't be done yet is tried again. Each is cheap, and
+// every pod of a new node waits for it.
+const startEvery = 250 * time.Millisecond
+
 // installAndKeep tells the runtime that pods can be made, after a trial, and keeps it told: the conflist
 // is written last, and put back when something removes it.
 func (a *agent) installAndKeep(ctx context.Context) error {
 	a.progress.begin(stepInstalled)
+	said := ""
 	for {
 		err := a.trial()
 		if err == nil {
@@ -33,10 +38,13 @@ func (a *agent) installAndKeep(ctx context.Context) error {
 		}
 		wait := 5 * time.Second
 		if err != nil {
-			a.Log.Warn("cni not installed", "reason", err)
+			if err.Error() != said {
+				a.Log.Warn("cni not installed", "reason", err)
+				said = err.Error()
+			}
 			a.progress.waits(stepInstalled, err.Error())
 			a.tellSoon()
-			wait = time.Second
+			wait = startEvery
 		} else {
 			if err := touch(a.paths.ready()); err != nil {
 				a.Log.Warn("ready file not touched", "err", err)

@@ -70,8 +70,15 @@ func (k *Kubernetes) Warn(reason, message string) {
 	}, corev1.EventTypeWarning, reason, message)
 }
 
-// Watch implements Cluster by two informers.
-func (k *Kubernetes) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork)) error {
+// Watch implements Cluster by two informers. They can't be made before the API server knows the kinds.
+func (k *Kubernetes) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork), waits func(string)) error {
+	if err := k.waitForKinds(ctx, waits); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	waits("")
 	only := func(name string) cache.ByObject {
 		return cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", name), Transform: cache.TransformStripManagedFields()}
 	}
@@ -84,7 +91,7 @@ func (k *Kubernetes) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwo
 	}
 	w := &watcher{changed: changed}
 	for _, o := range []client.Object{&v1alpha1.NodeNetwork{}, &v1alpha1.ClusterNetwork{}} {
-		// Without waiting for the first list: the CRDs may come later than the agent.
+		// Without waiting for the first list: the API server may go away at any time.
 		inf, err := c.GetInformer(ctx, o, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("kubernetes: watch %T: %w", o, err)

@@ -344,7 +344,7 @@ func (c *fakeCluster) set(nn *v1alpha1.NodeNetwork, cn *v1alpha1.ClusterNetwork)
 	c.changed = make(chan struct{})
 }
 
-func (c *fakeCluster) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork)) error {
+func (c *fakeCluster) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork), _ func(string)) error {
 	for {
 		c.mu.Lock()
 		nn, cn, next := c.nn.DeepCopy(), c.cn.DeepCopy(), c.changed

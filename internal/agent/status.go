@@ -14,14 +14,16 @@ import (
 	"github.com/weft-cni/weft/internal/endpoint"
 )
 
-// tellStatus writes the node's status when it differs, at most once a second.
+// tellStatus writes the node's status when it differs, at most once a second; more often until the node is
+// ready, because its taint waits for that.
 func (a *agent) tellStatus(ctx context.Context) error {
 	var told v1alpha1.NodeNetworkStatus
 	var conditions []metav1.Condition
 	if nn, _, _ := a.source.get(); nn != nil {
 		conditions = ownConditions(nn.Status.Conditions)
 	}
-	wait := time.Second
+	const fast, slow = startEvery, time.Second
+	wait := fast
 	for {
 		status := a.status(&conditions)
 		if !reflect.DeepEqual(status, told) {
@@ -31,15 +33,18 @@ func (a *agent) tellStatus(ctx context.Context) error {
 				return nil
 			case err != nil:
 				a.Log.Warn("status not written", "err", err)
-				wait = min(2*wait, 30*time.Second)
+				wait = min(2*max(wait, slow), 30*time.Second)
 			default:
-				told, wait = status, time.Second
+				told = status
+				if wait = fast; a.ready.Load() {
+					wait = slow
+				}
 			}
 		}
 		if pause(ctx, wait) != nil {
 			return nil
 		}
-		if wait > time.Second {
+		if wait > slow {
 			continue // the last write failed: again without waiting for a change
 		}
 		select {

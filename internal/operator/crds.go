@@ -19,7 +19,7 @@ func installCRDs(ctx context.Context, c client.Client, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	delay := time.Second
+	delay := 100 * time.Millisecond
 	for {
 		err := applyCRDs(ctx, c, all)
 		if err == nil {

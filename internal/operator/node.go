@@ -64,6 +64,9 @@ func (r *Nodes) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
 	out := r.assign(ctx, &node, nn, instanceID)
+	if apierrors.IsConflict(out.err) {
+		return again(out.err) // the agent wrote its status in between: nothing failed
+	}
 	r.Metrics.node(node.Name, out)
 	if err := r.report(ctx, &node, nn, condition(out)); err != nil {
 		return again(err)

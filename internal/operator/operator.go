@@ -42,7 +42,9 @@ type Options struct {
 	MetricsAddr string
 	// LeaseNamespace holds the lease.
 	LeaseNamespace string
-	Log            *slog.Logger
+	// EC2 is what is asked of the cloud; nil: AWS's, by the SDK's standard environment.
+	EC2 func(m *Metrics) ec2.API
+	Log *slog.Logger
 }
 
 // Run is the life of the operator, from top to bottom.
@@ -91,7 +93,7 @@ func (o Options) run(ctx context.Context, h *health) error {
 	if err != nil {
 		return err
 	}
-	api, err := ec2.New(ctx, ec2.Options{Region: region, Observer: m})
+	api, err := o.cloud(ctx, region, m)
 	if err != nil {
 		return fmt.Errorf("AWS SDK: %w", err)
 	}
@@ -114,6 +116,13 @@ func (o Options) run(ctx context.Context, h *health) error {
 		return err
 	}
 	return mgr.Start(ctx)
+}
+
+func (o Options) cloud(ctx context.Context, region string, m *Metrics) (ec2.API, error) {
+	if o.EC2 != nil {
+		return o.EC2(m), nil
+	}
+	return ec2.New(ctx, ec2.Options{Region: region, Observer: m})
 }
 
 // everywhere is a runnable for replicas that don't lead too.

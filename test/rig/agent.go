@@ -237,7 +237,7 @@ var (
 )
 
 // Watch tells of the one assignment.
-func (g given) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork)) error {
+func (g given) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork), _ func(string)) error {
 	in := v1alpha1.Interface{ID: "eni-0", MAC: g.Assignment.MAC, SubnetID: "subnet-a", SubnetCIDR: g.Assignment.SubnetCIDR,
 		PrimaryAddress: g.Assignment.Address, Managed: true}
 	nn := &v1alpha1.NodeNetwork{ObjectMeta: metav1.ObjectMeta{Name: g.Name, Generation: 1}}

@@ -77,6 +77,11 @@ func TestInstallRefusals(t *testing.T) {
 		{"status", []string{"status"}, "no cluster reachable at https://127.0.0.1:1"},
 		{"status in another format", []string{"status", "-o", "yaml"}, `--output: found "yaml", expected json`},
 		{"uninstall", []string{"uninstall"}, "no cluster reachable at https://127.0.0.1:1"},
+		{"connectivity test", []string{"connectivity", "test"}, "could not start: no cluster reachable at https://127.0.0.1:1"},
+		{"a test of no name", []string{"connectivity", "test", "--test", "nothing"}, `found "nothing", which matches no test/scenario`},
+		{"a list of nothing", []string{"connectivity", "test", "--list", "--test", "nothing"}, "matches no test/scenario"},
+		{"a report nowhere", []string{"connectivity", "test", "--junit-file", "/nowhere/x.xml"}, "--junit-file: stat /nowhere"},
+		{"a verb that isn't there", []string{"connectivity", "tset"}, `unknown command "tset"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, stderr, err := run(t, test.args...)

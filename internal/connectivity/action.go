@@ -6,9 +6,13 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/weft-cni/weft/internal/probe"
 )
+
+// execGrace is what running a probe may take beside the probe's own time.
+const execGrace = 10 * time.Second
 
 // causes tells, for each way to fail, what likely is wrong on this path.
 type causes map[probe.Kind]string
@@ -27,6 +31,9 @@ func (e *Env) icmpAction(from Pod, label, addr string, likely causes) Action {
 
 func (e *Env) probeAction(name string, from Pod, want string, likely causes, judge func(probe.Result) Outcome, args ...string) Action {
 	return Action{Name: name, Do: func(ctx context.Context) Outcome {
+		// A kubelet that can't be reached isn't waited for longer than a path.
+		ctx, cancel := context.WithTimeout(ctx, e.Timeout+execGrace)
+		defer cancel()
 		r, err := e.Prober.Probe(ctx, from, args...)
 		if err != nil {
 			return Outcome{Want: want, Seen: err.Error(), Cause: "the probe could not be run in the pod: the way from the API server to the kubelet of " + from.Node + " is closed, or the pod is gone"}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
 
+	"github.com/weft-cni/weft/internal/kube"
 	"github.com/weft-cni/weft/internal/probe"
 )
 
@@ -118,7 +120,55 @@ func (c *Cluster) apply(ctx context.Context, r dynamic.ResourceInterface, name s
 	return err
 }
 
-// until asks every half second until done says so or ctx ends; then it returns what was last missing.
+// check says at once what would make the test wait in vain.
+func (c *Cluster) check(ctx context.Context) error {
+	short, cancel := context.WithTimeout(ctx, kube.ProbeTimeout)
+	defer cancel()
+	nodes, err := c.client.CoreV1().Nodes().List(short, metav1.ListOptions{})
+	switch {
+	case apierrors.IsForbidden(err):
+		return denied(fmt.Errorf("nodes: %w", err))
+	case err != nil:
+		return kube.Unreachable(c.config.Host, err)
+	}
+	return ready(nodes.Items)
+}
+
+// ready says why no node can run a test's pods; pure.
+func ready(nodes []corev1.Node) error {
+	if len(nodes) == 0 {
+		return errors.New("the cluster has no nodes; add a node group first")
+	}
+	why := ""
+	for _, n := range nodes {
+		for _, cond := range n.Status.Conditions {
+			if cond.Type != corev1.NodeReady {
+				continue
+			}
+			if cond.Status == corev1.ConditionTrue {
+				return nil
+			}
+			why = fmt.Sprintf(" (node %s: %s)", n.Name, cond.Message)
+		}
+	}
+	return fmt.Errorf("none of %d nodes is Ready%s; install weft first, or see what is wrong with weft status", len(nodes), why)
+}
+
+// denied adds what to do to an answer of RBAC.
+func denied(err error) error {
+	if apierrors.IsForbidden(err) {
+		return fmt.Errorf("%w; the test makes a namespace, workloads, a webhook configuration and an APIService: run it with a cluster administrator's rights", err)
+	}
+	return err
+}
+
+// final is true for an answer that doesn't change by asking again.
+func final(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
+}
+
+// until asks every half second until done says so, an answer is final, or ctx ends; then it returns what was
+// last missing.
 func until(ctx context.Context, what string, done func() (missing string, err error)) error {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -126,6 +176,9 @@ func until(ctx context.Context, what string, done func() (missing string, err er
 		missing, err := done()
 		if err == nil && missing == "" {
 			return nil
+		}
+		if final(err) {
+			return denied(fmt.Errorf("%s: %w", what, err))
 		}
 		if err != nil {
 			missing = err.Error()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"time"
 
@@ -19,7 +20,12 @@ var ErrFailed = errors.New("connectivity test failed")
 // NewCommand makes `weft connectivity`. connect gives the cluster that the command line chose, image the
 // probe's default image.
 func NewCommand(connect func() (*rest.Config, error), image string) *cobra.Command {
-	root := &cobra.Command{Use: "connectivity", Short: "Test that the cluster's network works"}
+	root := &cobra.Command{
+		Use: "connectivity", Short: "Test that the cluster's network works", Example: "  weft connectivity test",
+		// A verb that isn't there is an error, not help and success.
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	root.AddCommand(newTest(connect, image))
 	return root
 }
@@ -75,6 +81,9 @@ func (o options) run(cmd *cobra.Command, connect func() (*rest.Config, error)) e
 		return fmt.Errorf("--output: found %q, expected json", o.output)
 	}
 	tests := Tests()
+	if !sel.any(tests) {
+		return fmt.Errorf("--test: found %q, which matches no test/scenario; see weft connectivity test --list", o.test)
+	}
 	if o.list {
 		for _, t := range tests {
 			for _, s := range t.Scenarios {
@@ -84,6 +93,12 @@ func (o options) run(cmd *cobra.Command, connect func() (*rest.Config, error)) e
 			}
 		}
 		return nil
+	}
+	if o.junit != "" {
+		// Said now, not after minutes of testing.
+		if _, err := os.Stat(filepath.Dir(o.junit)); err != nil {
+			return fmt.Errorf("--junit-file: %w", err)
+		}
 	}
 	progress := cmd.OutOrStdout()
 	if o.output == "json" {
@@ -99,6 +114,9 @@ func (o options) run(cmd *cobra.Command, connect func() (*rest.Config, error)) e
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), o.timeout)
 	defer cancel()
+	if err := cluster.check(ctx); err != nil {
+		return fmt.Errorf("connectivity test could not start: %w", err)
+	}
 	env, err := cluster.Deploy(ctx, o.image, progress)
 	if err != nil {
 		return fmt.Errorf("connectivity test could not start: %w", err)

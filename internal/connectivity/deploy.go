@@ -56,7 +56,7 @@ func (c *Cluster) Deploy(ctx context.Context, image string, w io.Writer) (*Env, 
 		{core("services"), appWebhook, tlsService(c.namespace)},
 	} {
 		if err := c.apply(ctx, c.dynamic.Resource(o.gvr).Namespace(c.namespace), o.name, o.obj); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", o.gvr.Resource, o.name, err)
+			return nil, denied(fmt.Errorf("%s %s: %w", o.gvr.Resource, o.name, err))
 		}
 	}
 	fmt.Fprintf(w, "waiting for the test's pods in namespace %s\n", c.namespace)
@@ -86,7 +86,7 @@ func (c *Cluster) Deploy(ctx context.Context, image string, w io.Writer) (*Env, 
 			gvr = resource("apiregistration.k8s.io", "v1", "apiservices")
 		}
 		if err := c.apply(ctx, c.dynamic.Resource(gvr), o.GetName(), o); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err)
+			return nil, denied(fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err))
 		}
 	}
 	err = until(ctx, "endpoints of the test's services", func() (string, error) { return c.unserved(ctx, env.Services) })
@@ -122,6 +122,9 @@ func (c *Cluster) unready(ctx context.Context) (string, error) {
 	}
 	for _, d := range sets.Items {
 		s := d.Status
+		if s.ObservedGeneration == d.Generation && s.DesiredNumberScheduled == 0 {
+			return "no node takes pods: each has a taint, see weft status and kubectl describe nodes", nil
+		}
 		if s.ObservedGeneration != d.Generation || s.DesiredNumberScheduled == 0 || s.NumberReady != s.DesiredNumberScheduled || s.UpdatedNumberScheduled != s.DesiredNumberScheduled {
 			return c.whyNot(ctx, d.Name, fmt.Sprintf("%d of %d pods of %s are ready", s.NumberReady, s.DesiredNumberScheduled, d.Name)), nil
 		}

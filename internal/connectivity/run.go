@@ -57,6 +57,18 @@ func (s Selection) has(test, scenario string) bool {
 	return s.only == nil || s.only.MatchString(test+"/"+scenario)
 }
 
+// any says whether something is selected.
+func (s Selection) any(tests []Test) bool {
+	for _, t := range tests {
+		for _, sc := range t.Scenarios {
+			if s.has(t.Name, sc.Name()) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Run runs the selected tests and writes a line for each scenario as it ends.
 func Run(ctx context.Context, tests []Test, sel Selection, env *Env, w io.Writer) Summary {
 	var sum Summary
@@ -90,7 +102,7 @@ func runScenario(ctx context.Context, test string, s Scenario, env *Env) []Actio
 	for i, a := range actions {
 		g.Go(func() error {
 			started := time.Now()
-			var o Outcome
+			o := Outcome{Want: "to be tried", Seen: "it was not tried"}
 			for try := 0; try <= retries && !o.OK && ctx.Err() == nil; try++ {
 				o = a.Do(ctx)
 			}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -212,6 +213,60 @@ func TestJUnit(t *testing.T) {
 	}
 	if failures != 2 {
 		t.Fatalf("found %d failures, expected one for each node's kubelet", failures)
+	}
+}
+
+// TestNoNodeReady: the test says at once that its pods would wait for nothing.
+func TestNoNodeReady(t *testing.T) {
+	node := func(name string, s corev1.ConditionStatus) corev1.Node {
+		n := corev1.Node{}
+		n.Name = name
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: s, Message: "cni plugin not initialized"}}
+		return n
+	}
+	for want, nodes := range map[string][]corev1.Node{
+		"has no nodes": nil,
+		"none of 2 nodes is Ready (node b: cni plugin not initialized); install weft first": {node("a", corev1.ConditionUnknown), node("b", corev1.ConditionFalse)},
+		"": {node("a", corev1.ConditionFalse), node("b", corev1.ConditionTrue)},
+	} {
+		err := ready(nodes)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("found %v, expected %q", err, want)
+		}
+	}
+}
+
+// TestFinalAnswers: what asking again doesn't change ends a wait at once, with what to do.
+func TestFinalAnswers(t *testing.T) {
+	asked := 0
+	err := until(t.Context(), "namespace x", func() (string, error) {
+		asked++
+		return "", apierrors.NewForbidden(schema.GroupResource{Resource: "namespaces"}, "x", errors.New("no"))
+	})
+	if asked != 1 || !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "cluster administrator's rights") {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+	asked = 0
+	if err := until(t.Context(), "it", func() (string, error) {
+		if asked++; asked == 1 {
+			return "", errors.New("not yet")
+		}
+		return "", nil
+	}); err != nil || asked != 2 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+// TestEndedRun: what wasn't tried any more says so.
+func TestEndedRun(t *testing.T) {
+	e, n := cluster()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	sum := Run(ctx, Tests(), Selection{}, e, new(bytes.Buffer))
+	var b bytes.Buffer
+	sum.Report(&b)
+	if n.asked != 0 || sum.OK() || !strings.Contains(b.String(), "it was not tried") || !strings.Contains(b.String(), "the run was ended: context canceled") {
+		t.Errorf("asked %d times:\n%.600s", n.asked, b.String())
 	}
 }
 

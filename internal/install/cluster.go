@@ -52,7 +52,7 @@ func look(ctx context.Context, c *kube.Client) (facts, error) {
 	defer cancel()
 	v, err := serverVersion(short, c)
 	if err != nil {
-		return f, unreachable(c.Config.Host, err)
+		return f, kube.Unreachable(c.Config.Host, err)
 	}
 	f.version = v
 	nodes, err := c.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
@@ -115,13 +115,6 @@ func serverVersion(ctx context.Context, c *kube.Client) (string, error) {
 		return "", errors.New("its answer to /version has no gitVersion: it is not a Kubernetes API server")
 	}
 	return v.GitVersion, nil
-}
-
-func unreachable(host string, err error) error {
-	if apierrors.IsUnauthorized(err) {
-		return fmt.Errorf("cluster %s refuses the kubeconfig's credentials: %w; renew them (on EKS: aws eks update-kubeconfig --name CLUSTER)", host, err)
-	}
-	return fmt.Errorf("no cluster reachable at %s: %w; check --context and --kubeconfig, and that this machine may reach the API server", host, err)
 }
 
 // denied adds what to do to an answer of RBAC.

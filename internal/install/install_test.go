@@ -172,6 +172,17 @@ func TestNotInstalled(t *testing.T) {
 	}
 }
 
+// TestMissingImage: an image that isn't there ends a Job's wait; one that is being pulled doesn't.
+func TestMissingImage(t *testing.T) {
+	for reason, want := range map[string]string{"ImagePullBackOff": "r/agent:v9", "InvalidImageName": "r/agent:v9", "ErrImagePull": "", "ContainerCreating": ""} {
+		p := &corev1.Pod{Status: corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+			Image: "r/agent:v9", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}}}}
+		if got := missingImage(p); got != want {
+			t.Errorf("%s: found %q, expected %q", reason, got, want)
+		}
+	}
+}
+
 func TestJobs(t *testing.T) {
 	objects := decodeAll(t, render(t, effective(t, guide(t, "cilium-config")), "v1.31.0", served))
 	release := operatorJob(deployment(t, objects), 90e9)

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +47,8 @@ const (
 	releaseJob  = "weft-release"
 	cleanupJob  = "weft-cleanup"
 	cleanupPart = "app.kubernetes.io/component"
+	// uncleanedAnnotation on the DaemonSet names the nodes that an interrupted uninstall still has to clean.
+	uncleanedAnnotation = "weft.dev/uncleaned-nodes"
 )
 
 // exitPartial is the code with which the operator says that the role's rights, or EC2, kept something back.
@@ -69,7 +73,7 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 	short, cancel := context.WithTimeout(ctx, kube.ProbeTimeout)
 	defer cancel()
 	if _, err := serverVersion(short, c); err != nil {
-		return unreachable(c.Config.Host, err)
+		return kube.Unreachable(c.Config.Host, err)
 	}
 	cfg, err := helm(o.Cluster, o.Out)
 	if err != nil {
@@ -168,14 +172,18 @@ func (u *uninstall) cleanNodes(ctx context.Context) error {
 		return denied(err)
 	}
 	nodes := map[string]bool{}
+	for _, node := range strings.Fields(d.Annotations[uncleanedAnnotation]) {
+		nodes[node] = true
+	}
 	for _, p := range pods.Items {
 		if p.Spec.NodeName != "" {
 			nodes[p.Spec.NodeName] = true
 		}
 	}
-	// On no node, but still there: a second uninstall finds its template.
-	patch := []byte(`{"spec":{"template":{"spec":{"nodeSelector":{"weft.dev/uninstalled":"true"}}}}}`)
-	if _, err := sets.Patch(ctx, d.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	// On no node, but still there: a second uninstall finds its template, and which nodes had an agent.
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}},"spec":{"template":{"spec":{"nodeSelector":{"weft.dev/uninstalled":"true"}}}}}`,
+		uncleanedAnnotation, strings.Join(slices.Sorted(maps.Keys(nodes)), " "))
+	if _, err := sets.Patch(ctx, d.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
 		return denied(err)
 	}
 	if err := u.gone(ctx, d.Spec.Selector); err != nil {
@@ -184,6 +192,9 @@ func (u *uninstall) cleanNodes(ctx context.Context) error {
 	var errs []error
 	jobs := make([]*batchv1.Job, 0, len(nodes))
 	for node := range nodes {
+		if _, err := u.client.Kube.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+			continue // it went since, and what was on it too
+		}
 		job, err := u.startJob(ctx, agentJob(d, node))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("node %s: %w", node, err))
@@ -357,6 +368,9 @@ func (u *uninstall) finishJob(ctx context.Context, job *batchv1.Job, prefix stri
 				return true, nil
 			}
 			reason = waitingFor(p)
+			if image := missingImage(p); image != "" {
+				return false, fmt.Errorf("image %s is missing", image)
+			}
 		}
 		return false, nil
 	})
@@ -398,6 +412,17 @@ func waitingFor(p *corev1.Pod) string {
 	for _, st := range p.Status.ContainerStatuses {
 		if w := st.State.Waiting; w != nil {
 			return w.Reason + " " + w.Message
+		}
+	}
+	return ""
+}
+
+// missingImage is the image that a pod's node asked for more than once and didn't get: a pod that had it ran
+// no longer, or never did.
+func missingImage(p *corev1.Pod) string {
+	for _, st := range p.Status.ContainerStatuses {
+		if w := st.State.Waiting; w != nil && (w.Reason == "ImagePullBackOff" || w.Reason == "InvalidImageName") {
+			return st.Image
 		}
 	}
 	return ""

@@ -5,12 +5,15 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/kubernetes"
@@ -54,7 +57,7 @@ var ErrNoConfig = errors.New("no cluster is configured: found no kubeconfig, exp
 func (f *Flags) Config() (*rest.Config, error) {
 	if f.Kubeconfig != "" {
 		if _, err := os.Stat(f.Kubeconfig); err != nil {
-			return nil, fmt.Errorf("--kubeconfig: %w", err)
+			return nil, fmt.Errorf("--kubeconfig: %w; check the path, or leave the flag out for $KUBECONFIG, then ~/.kube/config", err)
 		}
 	}
 	g := f.Getter()
@@ -63,7 +66,7 @@ func (f *Flags) Config() (*rest.Config, error) {
 		if clientcmd.IsEmptyConfig(err) {
 			return nil, ErrNoConfig
 		}
-		return nil, fmt.Errorf("kubeconfig: %w", err)
+		return nil, fmt.Errorf("kubeconfig: %w%s", err, f.contexts())
 	}
 	// Without any configuration client-go falls back to a server on this machine.
 	if raw, err := g.ToRawKubeConfigLoader().RawConfig(); err == nil && len(raw.Clusters) == 0 && strings.Contains(c.Host, "localhost:8080") {
@@ -75,6 +78,26 @@ func (f *Flags) Config() (*rest.Config, error) {
 func tuned(c *rest.Config) *rest.Config {
 	c.QPS, c.Burst = 50, 100
 	return c
+}
+
+// contexts names those that there are, if the one that was asked for isn't among them.
+func (f *Flags) contexts() string {
+	raw, err := clientcmd.NewDefaultClientConfigLoadingRules().Load()
+	if f.Kubeconfig != "" {
+		raw, err = clientcmd.LoadFromFile(f.Kubeconfig)
+	}
+	if err != nil || f.Context == "" || raw.Contexts[f.Context] != nil || len(raw.Contexts) == 0 {
+		return ""
+	}
+	return "; there are: " + strings.Join(slices.Sorted(maps.Keys(raw.Contexts)), ", ")
+}
+
+// Unreachable says what to do about a first question that a cluster didn't answer, or refused.
+func Unreachable(host string, err error) error {
+	if apierrors.IsUnauthorized(err) {
+		return fmt.Errorf("cluster %s refuses the kubeconfig's credentials: %w; renew them (on EKS: aws eks update-kubeconfig --name CLUSTER)", host, err)
+	}
+	return fmt.Errorf("no cluster reachable at %s: %w; check --context and --kubeconfig, and that this machine may reach the API server", host, err)
 }
 
 // ClusterName guesses the cluster's name from the kubeconfig: the last part of EKS' ARN, or the first of

@@ -1,6 +1,49 @@
 package kube
 
-import "testing"
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+func TestConfigErrorsSayWhatToDo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	text := `{apiVersion: v1, kind: Config, current-context: a, clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}],
+contexts: [{name: a, context: {cluster: c}}, {name: b, context: {cluster: c}}]}`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, f := range map[string]Flags{
+		"check the path":                      {Kubeconfig: path + ".absent"},
+		`"x" does not exist; there are: a, b`: {Kubeconfig: path, Context: "x"},
+	} {
+		if _, err := f.Config(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("found %v, expected %q in it", err, want)
+		}
+	}
+	if _, err := (&Flags{Kubeconfig: path, Context: "b"}).Config(); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("KUBECONFIG", path)
+	if _, err := (&Flags{Context: "x"}).Config(); err == nil || !strings.Contains(err.Error(), "there are: a, b") {
+		t.Errorf("by $KUBECONFIG: found %v", err)
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	for want, err := range map[string]error{
+		"refuses the kubeconfig's credentials":   apierrors.NewUnauthorized("x"),
+		"no cluster reachable at https://h: why": errors.New("why"),
+	} {
+		if got := Unreachable("https://h", err); !errors.Is(got, err) || !strings.Contains(got.Error(), want) {
+			t.Errorf("found %v, expected %q in it", got, want)
+		}
+	}
+}
 
 func TestClusterName(t *testing.T) {
 	for entry, want := range map[string]string{

@@ -26,7 +26,7 @@ func Collect(ctx context.Context, c *kube.Client, namespace string) (Snapshot, e
 	}
 	v, err := c.Kube.Discovery().ServerVersion()
 	if err != nil {
-		return s, fmt.Errorf("no cluster reachable at %s: %w; check --context and --kubeconfig", c.Config.Host, err)
+		return s, kube.Unreachable(c.Config.Host, err)
 	}
 	s.Kubernetes = v.GitVersion
 	switch d, err := c.Kube.AppsV1().DaemonSets(namespace).Get(ctx, "weft", metav1.GetOptions{}); {

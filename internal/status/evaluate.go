@@ -177,6 +177,8 @@ func (e *evaluation) operator() {
 			e.fail("Deployment "+e.Namespace+"/weft-operator", "is not there: nodes get no addresses", "weft install with operator.enabled=true")
 		}
 		e.component("operator", before, "not installed")
+		// Without an agent either it isn't on its way: nothing is installed.
+		e.report.Components[len(e.report.Components)-1].State = Failed
 		return
 	}
 	desired := int32(1)
@@ -228,9 +230,10 @@ func (e *evaluation) operator() {
 
 // nodes judges every NodeNetwork whose node is there.
 func (e *evaluation) nodes() {
-	agents := map[string]bool{}
+	agents, serving := map[string]bool{}, map[string]bool{}
 	for _, p := range e.own(AgentName) {
 		agents[p.Spec.NodeName] = true
+		serving[p.Spec.NodeName] = podReady(&p)
 	}
 	for i := range e.Nodes {
 		node := &e.Nodes[i]
@@ -241,6 +244,17 @@ func (e *evaluation) nodes() {
 		where := "node " + node.Name
 		if c := meta.FindStatusCondition(n.Status.Conditions, v1alpha1.ConditionAddressesAssigned); c != nil && c.Status == metav1.ConditionFalse {
 			e.fail(where, "EC2 doesn't give what it needs: "+sentence(c.Reason, c.Message), remedy(c.Reason, e.Namespace))
+		}
+		// An agent that isn't ready says so in its own line.
+		for _, kind := range []string{v1alpha1.ConditionInterfacesReady, v1alpha1.ConditionDatapathReady} {
+			if c := meta.FindStatusCondition(n.Status.Conditions, kind); c != nil && c.Status == metav1.ConditionFalse && serving[node.Name] {
+				report := e.fail
+				if c.Reason == "InterfaceMissing" {
+					// Just attached, or the operator attaches it again.
+					report = e.pend
+				}
+				report(where, kind+" is False: "+sentence(c.Reason, c.Message)+"; pods on it have no network", "kubectl -n "+e.Namespace+" logs deployment/weft-operator")
+			}
 		}
 		ready := meta.IsStatusConditionTrue(n.Status.Conditions, v1alpha1.ConditionReady)
 		if n.Status.InstanceID != "" && n.Spec.InstanceID != "" && n.Status.InstanceID != n.Spec.InstanceID {

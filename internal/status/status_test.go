@@ -99,6 +99,9 @@ func TestEvaluate(t *testing.T) {
 		{name: "all is well", nodes: 3},
 		{name: "not installed", nodes: 1, change: func(s *Snapshot) { *s = Snapshot{Namespace: "kube-system", Nodes: s.Nodes} },
 			errors: []string{"DaemonSet kube-system/weft: is not there: weft is not installed"}},
+		{name: "an interface was taken away", nodes: 2, change: func(s *Snapshot) {
+			condition(s, v1alpha1.ConditionInterfacesReady, metav1.ConditionFalse, "InterfaceMissing", "assigned, but no device has the MAC of: eni-1")
+		}, errors: []string{"node node-0: InterfacesReady is False: InterfaceMissing: assigned, but no device has the MAC of: eni-1; pods on it have no network"}},
 		{name: "image missing", nodes: 2, change: func(s *Snapshot) { agentDown(s, waiting("ImagePullBackOff", `manifest unknown`)) },
 			errors: []string{"agent on node node-0: image ghcr.io/weft-cni/agent:v0.1.0 is missing: ImagePullBackOff: manifest unknown"}},
 		{name: "not scheduled", nodes: 2, change: func(s *Snapshot) {

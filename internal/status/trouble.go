@@ -107,7 +107,7 @@ func remedy(code, namespace string) string {
 	case "NoAnswer", "NoCredentials":
 		return "check that the operator's nodes reach EC2, and that it has a role: eni.iamRole, an EKS Pod Identity association, or the nodes' instance role with a metadata hop limit that lets it in"
 	case "AuthFailure", "InvalidClientTokenId", "ExpiredToken", "InvalidIdentityToken":
-		return "check the operator's credentials: the role's trust policy must name its service account and the cluster's OIDC provider"
+		return "check the operator's credentials: the account needs the cluster's OIDC provider (eksctl utils associate-iam-oidc-provider --cluster CLUSTER --approve), and the role's trust policy must name it and the operator's service account"
 	}
 	return "kubectl -n " + namespace + " logs deployment/weft-operator"
 }

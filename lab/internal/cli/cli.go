@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -39,6 +40,9 @@ func (a *app) existing() (labstate.Lab, labstate.Record, error) {
 		return lab, labstate.Record{}, err
 	}
 	r, err := lab.Load()
+	if errors.Is(err, fs.ErrPermission) {
+		return lab, r, fmt.Errorf("%w: needs root; run it with sudo", err)
+	}
 	return lab, r, err
 }
 
@@ -78,7 +82,7 @@ func Main(args []string) int {
 }
 
 func (a *app) root() *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use:   "lab",
 		Short: "EKS in a box: a real Kubernetes cluster in an emulated VPC, on this machine",
 		Long: `lab runs EKS in a box: real etcd, API server, kubelets and containerd in namespaces of this machine, in a
@@ -92,7 +96,7 @@ It needs root. Nothing leaves the lab's namespaces, and "lab delete cluster" lea
   lab delete cluster`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-	}
+	})
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
@@ -137,6 +141,29 @@ func needRoot() error {
 		return errors.New("needs root: it makes namespaces and control groups; run it with sudo")
 	}
 	return nil
+}
+
+// group makes a command that only has others under it: one that isn't among them is a mistake, not a wish
+// for help.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		return usageError{fmt.Errorf("unknown command %q; see %s --help", cmd.CommandPath()+" "+args[0], cmd.CommandPath())}
+	}
+	return cmd
+}
+
+// atLeast is exactly's companion.
+func atLeast(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return usageError{fmt.Errorf("%s: expected %s; see %s --help", cmd.CommandPath(), what, cmd.CommandPath())}
+		}
+		return nil
+	}
 }
 
 // exactly is cobra's check of arguments with an exit code of its own.

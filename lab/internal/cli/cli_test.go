@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,36 @@ func TestTellNamesWhatDiffers(t *testing.T) {
 	c.Version = "1.36"
 	if err := a.tell(c, createOptions{strictVersion: true}); err != nil {
 		t.Errorf("the lab's own version: %v", err)
+	}
+}
+
+// TestMistakes: a mistake on the command line has an exit code of its own and says what was expected.
+func TestMistakes(t *testing.T) {
+	for line, want := range map[string]string{
+		"create clustr":        `unknown command "lab create clustr"`,
+		"delete":               "",
+		"nosuch":               `unknown command "lab nosuch"`,
+		"node rename x":        `unknown command "lab node rename"`,
+		"image load":           "expected an archive",
+		"exec":                 "expected NODE -- COMMAND",
+		"create cluster":       "expected -f FILE",
+		"create cluster extra": "expected no argument",
+		"create cluster --x":   "unknown flag",
+	} {
+		var out bytes.Buffer
+		root := (&app{out: &out, err: &out}).root()
+		root.SetArgs(strings.Fields(line))
+		err := root.ExecuteContext(t.Context())
+		if want == "" {
+			if err != nil || !strings.Contains(out.String(), "Available Commands") {
+				t.Errorf("lab %s: expected help, found %v: %s", line, err, out.String())
+			}
+			continue
+		}
+		var usage usageError
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) {
+			t.Errorf("lab %s: found %v, expected a usage error with %q", line, err, want)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ type createOptions struct {
 }
 
 func (a *app) createCommand() *cobra.Command {
-	create := &cobra.Command{Use: "create", Short: "Create a lab's cluster"}
+	create := group(&cobra.Command{Use: "create", Short: "Create a lab's cluster"})
 	var o createOptions
 	cmd := &cobra.Command{
 		Use:   "cluster",
@@ -148,7 +148,7 @@ func (a *app) tell(c clusterconfig.Config, o createOptions) error {
 }
 
 func (a *app) deleteCommand() *cobra.Command {
-	del := &cobra.Command{Use: "delete", Short: "Delete a lab's cluster"}
+	del := group(&cobra.Command{Use: "delete", Short: "Delete a lab's cluster"})
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "cluster",

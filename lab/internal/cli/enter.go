@@ -29,7 +29,7 @@ machine's /usr and the lab's programs (crictl's place is taken by ctr) in /opt/w
 		Example: `  lab exec i-0123456789abcdef0 -- ip route
   lab exec ip-192-168-1-2.us-west-2.compute.internal -- ctr -n k8s.io containers list
   lab exec vpc -- nft list ruleset`,
-		Args:              cobra.MinimumNArgs(2),
+		Args:              atLeast(2, "NODE -- COMMAND"),
 		ValidArgsFunction: a.completeNodes,
 		RunE: func(_ *cobra.Command, args []string) error {
 			lab, r, err := a.existing()
@@ -115,7 +115,7 @@ certificates are trusted, and there is no way to the real internet. Credentials 
 AWS_ACCESS_KEY_ID is set.`,
 		Example: `  lab run -- aws sts get-caller-identity
   lab run -- curl http://198.51.100.80/`,
-		Args: cobra.MinimumNArgs(1),
+		Args: atLeast(1, "-- COMMAND"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			lab, r, err := a.existing()
 			if err != nil {

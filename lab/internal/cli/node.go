@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) nodeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "node", Short: "Add, delete and reboot nodes"}
+	cmd := group(&cobra.Command{Use: "node", Short: "Add, delete and reboot nodes"})
 	var group string
 	var timeout time.Duration
 	cmd.PersistentFlags().DurationVar(&timeout, "timeout", time.Minute, "give up after this time")
@@ -71,13 +71,13 @@ func (a *app) client() (*daemon.Client, error) {
 }
 
 func (a *app) imageCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "image", Short: "Give images to the lab's nodes"}
+	cmd := group(&cobra.Command{Use: "image", Short: "Give images to the lab's nodes"})
 	cmd.AddCommand(&cobra.Command{
 		Use: "load ARCHIVE...", Short: "Put images into the lab's registry, from which nodes pull",
 		Long: `Takes docker-archive files and OCI layouts. Nodes send the pulls of every registry to the lab's, so an image
 is found by the name that it has in the archive.`,
 		Example: "  lab image load build/images/weft-agent.tar",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    atLeast(1, "an archive"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {

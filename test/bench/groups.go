@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,22 +63,29 @@ type trafficMeasure struct {
 	name, peer string
 	kind       traffic.Kind
 	local      bool
+	// plain is weft without masquerade.
+	plain bool
 }
 
 func trafficMeasures() []trafficMeasure {
 	var out []trafficMeasure
-	add := func(peer string, local bool, kinds ...traffic.Kind) {
+	add := func(peer string, local, plain bool, kinds ...traffic.Kind) {
 		path := "cross"
 		if local {
 			path = "local"
 		}
 		for _, k := range kinds {
-			out = append(out, trafficMeasure{fmt.Sprintf("%s/%s/vs-%s", k, path, peer), peer, k, local})
+			name := fmt.Sprintf("%s/%s/vs-%s", k, path, peer)
+			if plain {
+				name += "/no-masquerade"
+			}
+			out = append(out, trafficMeasure{name, peer, k, local, plain})
 		}
 	}
-	add("ptp", false, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
-	add("veth", false, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
-	add("ptp", true, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
+	add("ptp", false, false, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
+	add("ptp", false, true, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
+	add("veth", false, false, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
+	add("ptp", true, false, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
 	return out
 }
 
@@ -97,11 +105,13 @@ func runTraffic(ctx context.Context, o options, chosen []string, r *results, pro
 	if err != nil {
 		return err
 	}
-	weft, err := paths.Weft(ctx, o.work, filepath.Join(o.bin, "weft-cni"))
-	if err != nil {
-		return err
+	wefts := map[bool]*paths.Network{}
+	for _, plain := range []bool{false, true} {
+		if wefts[plain], err = paths.Weft(ctx, o.work, filepath.Join(o.bin, "weft-cni"), !plain); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, wefts[plain].Close()) }()
 	}
-	defer func() { err = errors.Join(err, weft.Close()) }()
 	peers := map[string]*paths.Network{}
 	if peers["ptp"], err = paths.PTP(ctx, o.work, folder); err != nil {
 		return err
@@ -116,7 +126,7 @@ func runTraffic(ctx context.Context, o options, chosen []string, r *results, pro
 		runs, during = 5, 50*time.Millisecond
 	}
 	for _, m := range trafficMeasures() {
-		if !contains(chosen, m.name) {
+		if !slices.Contains(chosen, m.name) {
 			continue
 		}
 		var pairs []ratio.Pair
@@ -124,7 +134,7 @@ func runTraffic(ctx context.Context, o options, chosen []string, r *results, pro
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			p, err := pair(weft, peers[m.peer], m, o.cpu, during, i%2 == 1)
+			p, err := pair(wefts[m.plain], peers[m.peer], m, o.cpu, during, i%2 == 1)
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
@@ -165,13 +175,4 @@ func pair(weft, peer *paths.Network, m trafficMeasure, cpu int, during time.Dura
 		*s.into = rate
 	}
 	return p, nil
-}
-
-func contains(all []string, s string) bool {
-	for _, a := range all {
-		if a == s {
-			return true
-		}
-	}
-	return false
 }

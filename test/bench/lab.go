@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/weft-cni/weft/test/bench/labbench"
@@ -20,7 +21,7 @@ const (
 // runLab measures on labs of its own. Each later measure needs what the ones before it made.
 func runLab(ctx context.Context, o options, chosen []string, r *results, progress io.Writer) error {
 	labs, pods := 3, 15
-	if o.quick || !contains(chosen, clusterUp) && !contains(chosen, installed) {
+	if o.quick || !slices.Contains(chosen, clusterUp) && !slices.Contains(chosen, installed) {
 		labs = 1
 	}
 	if o.quick {
@@ -33,7 +34,7 @@ func runLab(ctx context.Context, o options, chosen []string, r *results, progres
 		}
 	}
 	for _, name := range []string{clusterUp, installed} {
-		if contains(chosen, name) {
+		if slices.Contains(chosen, name) {
 			r.Absolute = append(r.Absolute, ratio.Measure{Name: name, Unit: "seconds", Runs: len(times[name]), Seconds: times[name]})
 		}
 	}
@@ -47,14 +48,14 @@ func oneLab(ctx context.Context, o options, chosen []string, pods int, last bool
 	}
 	defer func() { err = errors.Join(err, l.Delete()) }()
 	note(times, clusterUp, took)
-	if !contains(chosen, installed) && !contains(chosen, podStart) {
+	if !slices.Contains(chosen, installed) && !slices.Contains(chosen, podStart) {
 		return nil
 	}
 	if took, err = l.Install(ctx); err != nil {
 		return err
 	}
 	note(times, installed, took)
-	if !last || !contains(chosen, podStart) {
+	if !last || !slices.Contains(chosen, podStart) {
 		return nil
 	}
 	pairs, err := l.PodStart(ctx, pods)

@@ -37,6 +37,8 @@ type Spec struct {
 	Plugin     string
 	Assignment Assignment
 	AddWait    time.Duration
+	// NoMasquerade turns the translation of what leaves the VPC off.
+	NoMasquerade bool
 }
 
 // ConfDir, BinDir and SocketPath are the node's, as the runtime would know them.
@@ -209,6 +211,7 @@ func (s Spec) options() agent.Options {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	conf := config.Default()
 	conf.Cluster.Name = "rig"
+	conf.EnableIPv4Masquerade = !s.NoMasquerade
 	bpf := filepath.Join(s.Dir, "bpf")
 	return agent.Options{
 		Config: conf, Node: s.Name, RunDir: s.RunDir(), StateDir: s.stateDir(), ProcSysNet: "/proc/sys/net",

@@ -118,8 +118,8 @@ func (n *Network) pods(g give) error {
 }
 
 // Weft is two nodes with an agent each, with its defaults: programs, routes, rules and masquerade are the
-// agent's own work.
-func Weft(ctx context.Context, dir, plugin string) (_ *Network, err error) {
+// agent's own work. Without masquerade nothing of it tracks connections, as nothing of the ptp plugin does.
+func Weft(ctx context.Context, dir, plugin string, masquerade bool) (_ *Network, err error) {
 	n := &Network{}
 	defer func() {
 		if err != nil {
@@ -131,7 +131,7 @@ func Weft(ctx context.Context, dir, plugin string) (_ *Network, err error) {
 	}
 	var specs []rig.Spec
 	for i, node := range n.nodes {
-		s := rig.Spec{Name: fmt.Sprintf("node-%d", i), Dir: filepath.Join(dir, fmt.Sprintf("weft-%d", i)), Plugin: plugin, AddWait: 5 * time.Second,
+		s := rig.Spec{Name: fmt.Sprintf("node-%d", i), Dir: filepath.Join(dir, fmt.Sprintf("weft-%d-%v", i, masquerade)), Plugin: plugin, AddWait: 5 * time.Second, NoMasquerade: !masquerade,
 			Assignment: rig.Assignment{MAC: nodeMAC(i).String(), Address: nodeIPs[i].String(), SubnetCIDR: subnet}}
 		for k := range 4 {
 			s.Assignment.Pods = append(s.Assignment.Pods, fmt.Sprintf("10.20.%d.%d", i+1, k+10))

@@ -17,10 +17,6 @@ import (
 
 const containerdSocket = "/run/containerd/containerd.sock"
 
-// peerConfDir is where the runtime handler "ptp" looks for its network: pods of a RuntimeClass with that
-// handler are what benchmarks compare other pods of the same node with. It is empty unless one writes there.
-const peerConfDir = "/etc/cni/ptp.d"
-
 type file struct {
 	content []byte
 	mode    fs.FileMode
@@ -86,13 +82,7 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 BinaryName = %q
 SystemdCgroup = false
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.ptp]
-runtime_type = "io.containerd.runc.v2"
-cni_conf_dir = %q
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.ptp.options]
-BinaryName = %q
-SystemdCgroup = false
-`, containerdSocket, c.Sandbox, boot.BinDir+"/runc-lab", peerConfDir, boot.BinDir+"/runc-lab")
+`, containerdSocket, c.Sandbox, boot.BinDir+"/runc-lab")
 }
 
 // mirror sends the pulls of every registry to the lab's: nothing is pulled from outside.

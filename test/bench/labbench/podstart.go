@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/weft-cni/weft/test/bench/ratio"
+	"github.com/weft-cni/weft/test/rig"
 )
 
 // peer is the runtime handler and the RuntimeClass of pods that get their network from the ptp plugin.
@@ -53,11 +54,16 @@ func (l *Lab) PodStart(ctx context.Context, runs int) ([]ratio.Pair, error) {
 		return nil, fmt.Errorf("list nodes: found %d: %w", len(nodes.Items), err)
 	}
 	node := nodes.Items[0].Name
-	image, err := l.sandboxImage(ctx, node)
+	config, err := l.node(ctx, node, "cat /etc/containerd/config.toml")
 	if err != nil {
 		return nil, err
 	}
-	if err := l.makePeer(ctx, c, node); err != nil {
+	// The image that every node has.
+	image, ok := setting(config, "sandbox")
+	if !ok {
+		return nil, errors.New("the node's containerd configuration names no sandbox image")
+	}
+	if err := l.makePeer(ctx, c, node, config); err != nil {
 		return nil, err
 	}
 	var pairs []ratio.Pair
@@ -86,23 +92,36 @@ type side struct {
 	into  *float64
 }
 
-// sandboxImage is one that every node has: that of the pods' sandboxes.
-func (l *Lab) sandboxImage(ctx context.Context, node string) (string, error) {
-	out, err := l.node(ctx, node, "cat /etc/containerd/config.toml")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(out) {
-		if image, ok := strings.CutPrefix(strings.TrimSpace(line), "sandbox = "); ok {
-			return strings.Trim(image, `"`), nil
+// setting finds a setting in containerd's configuration.
+func setting(config, name string) (string, bool) {
+	for line := range strings.Lines(config) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" = "); ok {
+			return strings.Trim(value, `"`), true
 		}
 	}
-	return "", errors.New("the node's containerd configuration names no sandbox image")
+	return "", false
 }
 
-// makePeer writes the peer's network where its runtime handler looks and waits until a pod can use it.
-func (l *Lab) makePeer(ctx context.Context, c kubernetes.Interface, node string) error {
-	_, err := l.node(ctx, node, "mkdir -p /etc/cni/ptp.d && echo '"+ptpConf+"' > /etc/cni/ptp.d/10-ptp.conflist")
+// handler is what the node's containerd needs for the peer: a runtime handler whose pods get their network
+// from another directory. Only this node gets it: each such directory is one more that containerd watches.
+const handler = `
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.ptp]
+runtime_type = "io.containerd.runc.v2"
+cni_conf_dir = "/etc/cni/ptp.d"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.ptp.options]
+BinaryName = "%s"
+SystemdCgroup = false
+`
+
+// makePeer gives the node the peer's network beside weft's and starts its containerd again, which the node's
+// supervisor does when it ends.
+func (l *Lab) makePeer(ctx context.Context, c kubernetes.Interface, node, config string) error {
+	runc, ok := setting(config, "BinaryName")
+	if !ok {
+		return errors.New("the node's containerd configuration names no runc")
+	}
+	_, err := l.node(ctx, node, "mkdir -p /etc/cni/ptp.d && echo '"+ptpConf+"' > /etc/cni/ptp.d/10-ptp.conflist && echo '"+
+		fmt.Sprintf(handler, runc)+"' >> /etc/containerd/config.toml && kill $(pidof containerd)")
 	if err != nil {
 		return err
 	}
@@ -110,7 +129,19 @@ func (l *Lab) makePeer(ctx context.Context, c kubernetes.Interface, node string)
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("RuntimeClass %s: %w", peer, err)
 	}
-	return nil
+	// The kubelet tells which handlers its runtime has.
+	return rig.Await(ctx, time.Minute, "the node has the runtime handler "+peer, func() error {
+		n, err := c.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, h := range n.Status.RuntimeHandlers {
+			if h.Name == peer {
+				return nil
+			}
+		}
+		return fmt.Errorf("node %s has the handlers %v", node, n.Status.RuntimeHandlers)
+	})
 }
 
 func pod(name, node, image, class string) *corev1.Pod {

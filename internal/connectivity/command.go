@@ -69,7 +69,7 @@ which it leaves for another run; deleting the namespace removes everything that 
 // label is what a namespace may be called.
 var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
-func (o options) run(cmd *cobra.Command, connect func() (*rest.Config, error)) error {
+func (o options) run(cmd *cobra.Command, connect func() (*rest.Config, error)) (err error) {
 	sel, err := Select(o.test)
 	if err != nil {
 		return err
@@ -117,6 +117,11 @@ func (o options) run(cmd *cobra.Command, connect func() (*rest.Config, error)) e
 	if err := cluster.check(ctx); err != nil {
 		return fmt.Errorf("connectivity test could not start: %w", err)
 	}
+	defer func() {
+		if werr := cluster.Withdraw(context.WithoutCancel(ctx)); werr != nil {
+			err = errors.Join(err, fmt.Errorf("connectivity test left something behind: %w", werr))
+		}
+	}()
 	env, err := cluster.Deploy(ctx, o.image, progress)
 	if err != nil {
 		return fmt.Errorf("connectivity test could not start: %w", err)

@@ -3,6 +3,7 @@ package connectivity
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,7 +12,9 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -81,16 +84,34 @@ func (c *Cluster) Deploy(ctx context.Context, image string, w io.Writer) (*Env, 
 		}
 	}
 	for _, o := range clusterObjects(ns, cert) {
-		gvr := resource("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations")
-		if o.GetKind() == "APIService" {
-			gvr = resource("apiregistration.k8s.io", "v1", "apiservices")
-		}
-		if err := c.apply(ctx, c.dynamic.Resource(gvr), o.GetName(), o); err != nil {
-			return nil, denied(fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err))
+		if err := c.apply(ctx, c.dynamic.Resource(gvrOf(o)), o.GetName(), o); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err)
 		}
 	}
 	err = until(ctx, "endpoints of the test's services", func() (string, error) { return c.unserved(ctx, env.Services) })
 	return env, err
+}
+
+func gvrOf(o *unstructured.Unstructured) schema.GroupVersionResource {
+	if o.GetKind() == "APIService" {
+		return resource("apiregistration.k8s.io", "v1", "apiservices")
+	}
+	return resource("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations")
+}
+
+// Withdraw removes what the API server calls into the test's pods. It can't stay with the namespace: an
+// aggregated API whose pod is gone fails discovery, and then no namespace can be deleted, this one first.
+func (c *Cluster) Withdraw(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var errs []error
+	for _, o := range clusterObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.namespace}}, nil) {
+		err := c.dynamic.Resource(gvrOf(o)).Delete(ctx, o.GetName(), metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			errs = append(errs, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Cluster) ensureNamespace(ctx context.Context) (*corev1.Namespace, error) {

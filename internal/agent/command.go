@@ -120,6 +120,7 @@ func (f *flags) run(ctx context.Context) error {
 		return fmt.Errorf("kubernetes: %w", err)
 	}
 	rc.UserAgent = "weft-agent/" + version.Version
+	rc.Dial = dialAPI
 	cluster, err := NewKubernetes(rc, f.node)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/ipam"
 	"github.com/weft-cni/weft/internal/nodenet"
 )
 
@@ -161,6 +162,9 @@ func whyNoAddress(nn *v1alpha1.NodeNetwork, capacity int32) string {
 	}
 	for _, c := range nn.Status.Conditions {
 		if c.Type == v1alpha1.ConditionAddressesAssigned && c.Status == "False" {
+			if c.Reason == string(ipam.InstanceLimit) {
+				return c.Message
+			}
 			return fmt.Sprintf("EC2 gave no more addresses: %s: %s", c.Reason, c.Message)
 		}
 	}

@@ -105,6 +105,10 @@ func TestWhyNoAddress(t *testing.T) {
 	if got := whyNoAddress(nn, 2); !strings.Contains(got, "InsufficientFreeAddressesInSubnet: subnet-1 is full") {
 		t.Errorf("with the operator's condition: %s", got)
 	}
+	nn.Status.Conditions[0].Reason, nn.Status.Conditions[0].Message = "InstanceLimit", "m5.large allows 3 interfaces"
+	if got := whyNoAddress(nn, 2); got != "m5.large allows 3 interfaces" {
+		t.Errorf("at the operator's limit: %s", got)
+	}
 }
 
 func FuzzPodOf(f *testing.F) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -39,6 +40,8 @@ func NewCommand() *cobra.Command {
 			if o.REST, err = ctrl.GetConfig(); err != nil {
 				return fmt.Errorf("API server: %w", err)
 			}
+			// A connection that began before kube-proxy did is never translated: only a new one gets through.
+			o.REST.Dial = (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 			o.Log.Info("weft-operator starts", "version", version.String())
 			return Run(cmd.Context(), o)
 		},

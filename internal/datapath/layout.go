@@ -125,11 +125,7 @@ func newENIValue(e ENI, mtu int) eniValue {
 	}
 }
 
-// counterIndex is COUNTER_INDEX of bpf/include/maps.h.
-func counterIndex(h Hook, d Direction, r Reason) uint32 {
-	return (uint32(h)*directionMax+uint32(d))*reasonMax + uint32(r)
-}
-
+// counterOf undoes COUNTER_INDEX of bpf/include/maps.h.
 func counterOf(index uint32) (Hook, Direction, Reason) {
 	return Hook(index / reasonMax / directionMax), Direction(index / reasonMax % directionMax), Reason(index % reasonMax)
 }

@@ -243,8 +243,10 @@ func (u *uninstall) resources(ctx context.Context) ([]string, error) {
 	for _, name := range []string{"nodenetworks.weft.dev", "clusternetworks.weft.dev"} {
 		var crd apiextv1.CustomResourceDefinition
 		switch err := u.client.Objects.Get(ctx, client.ObjectKey{Name: name}, &crd); {
-		case err == nil:
+		case err == nil && crd.DeletionTimestamp == nil:
 			found = append(found, name)
+		case err == nil:
+			// On its way out.
 		case !apierrors.IsNotFound(err) && !meta.IsNoMatchError(err):
 			return nil, denied(err)
 		}
@@ -263,6 +265,15 @@ func (u *uninstall) removeResources(ctx context.Context) error {
 		if err := u.client.Objects.Delete(ctx, crd); err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, denied(err))
 			continue
+		}
+		if u.Wait {
+			if err := u.until(ctx, "CustomResourceDefinition "+name+" is gone", func() (bool, error) {
+				err := u.client.Objects.Get(ctx, client.ObjectKey{Name: name}, &apiextv1.CustomResourceDefinition{})
+				return apierrors.IsNotFound(err), nil
+			}); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 		}
 		u.say("  removed CustomResourceDefinition %s and its objects", name)
 	}

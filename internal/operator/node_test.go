@@ -489,7 +489,6 @@ func TestConditionsOfTwoWriters(t *testing.T) {
 	w := newWorld(t)
 	w.addNode("n1", 1, "m5.large", "subnet-a")
 	w.settle("n1")
-	nn := w.network("n1")
 	u := applyTarget("NodeNetwork", "n1")
 	u.Object["status"] = map[string]any{"instanceID": instance(1), "used": int64(8), "waiting": int64(1), "conditions": []any{map[string]any{
 		"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",
@@ -501,7 +500,7 @@ func TestConditionsOfTwoWriters(t *testing.T) {
 	if _, err := w.once("n1"); err != nil {
 		t.Fatal(err)
 	}
-	nn = w.network("n1")
+	nn := w.network("n1")
 	if len(nn.Status.Conditions) != 2 || nn.Status.Used != 8 {
 		t.Errorf("status %+v", nn.Status)
 	}

@@ -127,6 +127,7 @@ func target(protocol, address string, routes func(netip.Addr) bool) (netip.AddrP
 	return to, nil
 }
 
+//lint:ignore ST1005 these are EKS's own words
 var errNotAllowed = errors.New(NotAllowed)
 
 // dialText is what the API server shows: the error of the connection attempt, without what callers wrapped

@@ -97,8 +97,10 @@ func (r *Nodes) call(ctx context.Context, node *corev1.Node, nn *v1alpha1.NodeNe
 	case ec2.ActionCreateInterface:
 		e, err := r.EC2.CreateInterface(ctx, ec2.CreateInterface{
 			SubnetID: s.subnet, Groups: groups(v), Description: ec2.Description(id), Addresses: s.addresses,
-			Tags:  r.tags(node.Name, id),
-			Token: ec2.ClientToken(string(node.UID), s.index, nn.Spec.Generation<<16|v.Epoch),
+			Tags: r.tags(node.Name, id),
+			// The NodeNetwork's UID: generations begin anew with another install on the same nodes, and EC2
+			// still knows the tokens of the first, whose ENIs are gone.
+			Token: ec2.ClientToken(string(node.UID)+"/"+string(nn.UID), s.index, nn.Spec.Generation<<16|v.Epoch),
 		})
 		if err != nil {
 			return err

@@ -142,6 +142,9 @@ func (s *Sim) CreateInterface(ctx context.Context, in ec2.CreateInterface) (ec2.
 			if !reflect.DeepEqual(t.in, in) {
 				return ec2.Interface{}, fail(action, "IdempotentParameterMismatch", "The client token was used with other parameters.")
 			}
+			if s.enis[t.id] == nil {
+				return copyInterface(t.out), nil // EC2 repeats its answer, also for one that is gone
+			}
 			return s.enis[t.id].view(s.now()).Interface, nil
 		}
 		sub := s.subnets[in.SubnetID]
@@ -154,7 +157,7 @@ func (s *Sim) CreateInterface(ctx context.Context, in ec2.CreateInterface) (ec2.
 		v := s.create(sub, in.Addresses, in.Groups, in.Description, in.Tags)
 		s.put(v)
 		if in.Token != "" {
-			s.tokens[in.Token] = token{in: in, id: v.ID}
+			s.tokens[in.Token] = token{in: in, id: v.ID, out: copyInterface(v.Interface)}
 		}
 		out := copyInterface(v.Interface)
 		out.Status = ec2.StatusPending

@@ -58,8 +58,9 @@ type subnet struct {
 }
 
 type token struct {
-	in ec2.CreateInterface
-	id string
+	in  ec2.CreateInterface
+	id  string
+	out ec2.Interface
 }
 
 // eni is an ENI with its past.

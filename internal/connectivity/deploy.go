@@ -85,7 +85,7 @@ func (c *Cluster) Deploy(ctx context.Context, image string, w io.Writer) (*Env, 
 	}
 	for _, o := range clusterObjects(ns, cert) {
 		if err := c.apply(ctx, c.dynamic.Resource(gvrOf(o)), o.GetName(), o); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err)
+			return nil, denied(fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err))
 		}
 	}
 	err = until(ctx, "endpoints of the test's services", func() (string, error) { return c.unserved(ctx, env.Services) })

@@ -72,6 +72,7 @@ type agent struct {
 	source   source
 	strays   strays
 
+	tried   bool          // a trial endpoint could be made
 	serving atomic.Bool   // commands are answered
 	ready   atomic.Bool   // and the runtime knows
 	tell    chan struct{} // a token: the status may differ

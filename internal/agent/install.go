@@ -12,6 +12,8 @@ import (
 
 	"github.com/weft-cni/weft/internal/cni"
 	"github.com/weft-cni/weft/internal/contract"
+	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/nodenet"
 )
 
 // Install says where the plugin goes: directories of the host as this process sees them.
@@ -32,7 +34,7 @@ func (a *agent) installAndKeep(ctx context.Context) error {
 	a.progress.begin(stepInstalled)
 	said := ""
 	for {
-		err := a.trial()
+		err := a.trial(ctx)
 		if err == nil {
 			err = a.Install.apply(a.paths)
 		}
@@ -63,7 +65,7 @@ func (a *agent) installAndKeep(ctx context.Context) error {
 
 // trial asks through the socket as the plugin would. Only the first time must the pool hold an address:
 // later an empty one concerns single pods.
-func (a *agent) trial() error {
+func (a *agent) trial(ctx context.Context) error {
 	conf, err := cni.Conflist(a.paths.socket(), a.paths.deletes(), false)
 	if err != nil {
 		return err
@@ -82,8 +84,42 @@ func (a *agent) trial() error {
 		a.mu.Unlock()
 		return fmt.Errorf("the pool holds no address: %s", whyNoAddress(nn, capacity))
 	}
+	return a.trialAdd(ctx)
+}
+
+// trialAdd makes and removes an endpoint before the first pod does. A node that was ready in this boot has
+// proved it; so has one with pods.
+func (a *agent) trialAdd(ctx context.Context) error {
+	if a.tried || a.ready.Load() || cni.ReadyLately(a.paths.ready(), time.Now()) {
+		return nil
+	}
+	u := a.manager.Usage()
+	for _, e := range u.Endpoints {
+		if e.Network != trialNetwork {
+			return nil
+		}
+	}
+	if u.Free == 0 {
+		return fmt.Errorf("trial: none of the node's %d addresses is free: %d rest after use", u.Held, u.Resting)
+	}
+	ns, err := nodenet.NewNamespace()
+	if err != nil {
+		return fmt.Errorf("trial: %w", err)
+	}
+	defer ns.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	k := endpoint.Key{Network: trialNetwork, ContainerID: "trial", IfName: "eth0"}
+	if err := a.manager.Trial(ctx, k, ns); err != nil {
+		return err
+	}
+	a.tried = true
+	a.Log.Info("a trial endpoint was made and removed")
 	return nil
 }
+
+// trialNetwork is the network's name in the key of the trial endpoint: no runtime has one of this name.
+const trialNetwork = "weft-trial"
 
 // apply writes what differs: the plugin, then the conflist.
 func (i Install) apply(p paths) error {

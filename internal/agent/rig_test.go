@@ -170,6 +170,13 @@ func (r *rig) options() Options {
 // start runs an agent in this process until stopAgent or the end of the test.
 func (r *rig) start() {
 	r.t.Helper()
+	r.launch()
+	r.awaitReady()
+}
+
+// launch runs an agent that need not become ready.
+func (r *rig) launch() {
+	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Run(ctx, r.options()) }()
@@ -183,7 +190,6 @@ func (r *rig) start() {
 		})
 	}
 	r.t.Cleanup(r.stop)
-	r.awaitReady()
 }
 
 func (r *rig) awaitReady() {

@@ -48,3 +48,22 @@ func sameNamespace(ns *os.File) (bool, error) {
 	}
 	return os.SameFile(a, b), nil
 }
+
+// NewNamespace makes a network namespace that goes when the file and everything in it are closed.
+func NewNamespace() (*os.File, error) {
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("own network namespace: %w", err)
+	}
+	defer home.Close()
+	var made *os.File
+	err = inside(home, func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		var err error
+		made, err = os.Open("/proc/thread-self/ns/net")
+		return err
+	})
+	return made, err
+}

@@ -120,18 +120,44 @@ func (c *Cluster) apply(ctx context.Context, r dynamic.ResourceInterface, name s
 	return err
 }
 
-// check says at once what would make the test wait in vain.
+// readyWithin is how long a kubelet may take to tell that its network, which has just come up, is there.
+const readyWithin = 20 * time.Second
+
+// check says early what would make the test wait in vain.
 func (c *Cluster) check(ctx context.Context) error {
+	limit := time.NewTimer(readyWithin)
+	defer limit.Stop()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		nodes, err := c.listNodes(ctx)
+		if err != nil {
+			return err
+		}
+		if err = ready(nodes); err == nil || len(nodes) == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-limit.C:
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Cluster) listNodes(ctx context.Context) ([]corev1.Node, error) {
 	short, cancel := context.WithTimeout(ctx, kube.ProbeTimeout)
 	defer cancel()
 	nodes, err := c.client.CoreV1().Nodes().List(short, metav1.ListOptions{})
 	switch {
 	case apierrors.IsForbidden(err):
-		return denied(fmt.Errorf("nodes: %w", err))
+		return nil, denied(fmt.Errorf("nodes: %w", err))
 	case err != nil:
-		return kube.Unreachable(c.config.Host, err)
+		return nil, kube.Unreachable(c.config.Host, err)
 	}
-	return ready(nodes.Items)
+	return nodes.Items, nil
 }
 
 // ready says why no node can run a test's pods; pure.

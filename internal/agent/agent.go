@@ -52,10 +52,10 @@ type Options struct {
 
 	HealthAddress, MetricsAddress string
 	// AddWait bounds how long an ADD waits for a free address; CollectEvery is the period of the
-	// comparison with the runtime.
-	AddWait, CollectEvery time.Duration
-	Version               string
-	Log                   *slog.Logger
+	// comparison with the runtime, GuardEvery that of looking whether the programs are attached.
+	AddWait, CollectEvery, GuardEvery time.Duration
+	Version                           string
+	Log                               *slog.Logger
 }
 
 // agent is the process's state. Fields are written by Run before anything that reads them starts, but
@@ -349,6 +349,7 @@ func (a *agent) serve(ctx context.Context) error {
 	g.Go(func() error { return a.follow(ctx) })
 	g.Go(func() error { return a.replay(ctx) })
 	g.Go(func() error { return a.compare(ctx) })
+	g.Go(func() error { return a.guard(ctx) })
 	g.Go(func() error { return a.tellStatus(ctx) })
 	g.Go(func() error { return a.installAndKeep(ctx) })
 	a.serving.Store(true)

@@ -137,6 +137,6 @@ func (f *flags) run(ctx context.Context) error {
 		Install: f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
 		Datapath:      openDatapath(log),
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
-		AddWait: 40 * time.Second, CollectEvery: time.Minute, Version: version.Version, Log: log,
+		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,
 	})
 }

@@ -163,7 +163,7 @@ func (r *rig) options() Options {
 		Datapath: func() (Datapath, error) {
 			return datapath.Open(datapath.Config{PinDir: r.bpf, Log: slog.New(slog.DiscardHandler)})
 		},
-		AddWait: r.addWait, CollectEvery: 100 * time.Millisecond, Version: "test", Log: testLog(r.t),
+		AddWait: r.addWait, CollectEvery: 100 * time.Millisecond, GuardEvery: 200 * time.Millisecond, Version: "test", Log: testLog(r.t),
 	}
 }
 

@@ -39,7 +39,7 @@ test: deps ## every tier that fits in 45 minutes
 	go run ./test/tiers
 
 e2e: build ## the walkthroughs on the lab: WALK=W1 for one
-	go test -count=1 -timeout 38m ./test/e2e -walk '$(WALK)'
+	go test -v -count=1 -timeout 38m ./test/e2e -walk '$(WALK)'
 
 kernels: deps ## the datapath in the verifiers of 6.1 and 6.12
 	go run ./test/kernels

@@ -35,7 +35,7 @@ build: images ## everything into bin/, images into build/images, the lab's big b
 demo: build ## EKS in a box with weft on it, tested, left running
 	@scripts/demo.sh
 
-test: deps ## every tier that fits in 45 minutes
+test: build ## every tier that fits in 45 minutes
 	go run ./test/tiers
 
 e2e: build ## the walkthroughs on the lab: WALK=W1 for one

@@ -6,7 +6,7 @@ packages=(
   clang-16 llvm-16 clang-format-16 libbpf-dev   # datapath
   gcc libc6-dev libseccomp-dev pkg-config       # runc
   iproute2 nftables iptables ipset conntrack kmod procps iputils-ping ca-certificates # nodes
-  awscli jq yq git make                         # people's side
+  awscli jq yq git make openssl                 # people's side
   qemu-system-x86 bpftool                       # other kernels
 )
 missing=()

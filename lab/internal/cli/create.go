@@ -74,6 +74,9 @@ func (a *app) create(ctx context.Context, o createOptions) error {
 	if lab.Exists() {
 		return fmt.Errorf("lab %s exists already: delete it with: lab delete cluster --name %s, or choose another --name", lab.Name, lab.Name)
 	}
+	if err := room(config.Nodes()); err != nil {
+		return err
+	}
 	dir, err := a.build(ctx)
 	if err != nil {
 		return err

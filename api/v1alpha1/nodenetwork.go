@@ -113,6 +113,9 @@ type NodeNetworkStatus struct {
 	Held    int32 `json:"held,omitempty"`
 	Used    int32 `json:"used,omitempty"`
 	Waiting int32 `json:"waiting,omitempty"`
+	// Resting counts addresses that were released a moment ago and that no endpoint gets yet: to the
+	// operator they are as good as used.
+	Resting int32 `json:"resting,omitempty"`
 	// UsedAddresses are the addresses given to endpoints.
 	//
 	// +listType=map

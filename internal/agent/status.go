@@ -75,7 +75,7 @@ func (a *agent) status(conditions *[]metav1.Condition) v1alpha1.NodeNetworkStatu
 	u := a.manager.Usage()
 	s := v1alpha1.NodeNetworkStatus{
 		InstanceID: a.instance, ObservedGeneration: v.generation, AgentVersion: a.Version,
-		Held: int32(u.Held), Used: int32(u.Used), Waiting: int32(u.Waiting), Capacity: v.capacity,
+		Held: int32(u.Held), Used: int32(u.Used), Waiting: int32(u.Waiting), Resting: int32(u.Resting), Capacity: v.capacity,
 		UsedAddresses: usedAddresses(u.Endpoints),
 	}
 	for _, c := range []metav1.Condition{

@@ -375,7 +375,7 @@ func (m *Manager) Tidy() error {
 	now := m.now()
 	var over []Key
 	for k, e := range m.released {
-		if rests(e.Released, now) <= 0 {
+		if rests(e.Released, now, CoolDown) <= 0 {
 			over = append(over, k)
 			delete(m.released, k)
 		}

@@ -11,6 +11,10 @@ import (
 // the news that it moved takes to spread.
 const CoolDown = 30 * time.Second
 
+// ShortRest is for how long it rests where no other address is free: long enough for connections that were
+// closing to end, short enough that a node at its limit still replaces pods.
+const ShortRest = 5 * time.Second
+
 // Assigned is an address that the operator assigned to the node.
 type Assigned struct {
 	Address     netip.Addr
@@ -39,9 +43,17 @@ func (p *Pool) Assign(all []Assigned) {
 	}
 }
 
-// Allocate takes a free address that has rested: of the ENI with the fewest endpoints, and there the one
-// that is free for longest, so that an address comes back as late as possible.
+// Allocate takes a free address that has rested, or, where there is none, one that has had its short rest.
 func (p *Pool) Allocate(now time.Time) (Assigned, bool) {
+	if a, ok := p.allocate(now, CoolDown); ok {
+		return a, true
+	}
+	return p.allocate(now, ShortRest)
+}
+
+// allocate takes a free address: of the ENI with the fewest endpoints, and there the one that is free for
+// longest, so that an address comes back as late as possible.
+func (p *Pool) allocate(now time.Time, rest time.Duration) (Assigned, bool) {
 	used := map[string]int{}
 	for _, eni := range p.taken {
 		used[eni]++
@@ -49,7 +61,7 @@ func (p *Pool) Allocate(now time.Time) (Assigned, bool) {
 	var best Assigned
 	found := false
 	for addr, a := range p.assigned {
-		if !p.free(addr, now) {
+		if !p.free(addr, now, rest) {
 			continue
 		}
 		if !found || p.before(a, best, used) {
@@ -72,18 +84,18 @@ func (p *Pool) before(a, b Assigned, used map[string]int) bool {
 	) < 0
 }
 
-func (p *Pool) free(a netip.Addr, now time.Time) bool {
+func (p *Pool) free(a netip.Addr, now time.Time, rest time.Duration) bool {
 	if _, ok := p.taken[a]; ok {
 		return false
 	}
 	since, ok := p.rested[a]
-	return !ok || rests(since, now) <= 0
+	return !ok || rests(since, now, rest) <= 0
 }
 
-// rests returns for how much longer an address released at since rests. A clock that was set back makes
-// no address rest for longer than it would have.
-func rests(since, now time.Time) time.Duration {
-	return min(CoolDown-now.Sub(since), CoolDown)
+// rests returns for how much longer an address released at since rests, of a whole rest. A clock that was
+// set back makes no address rest for longer than it would have.
+func rests(since, now time.Time, rest time.Duration) time.Duration {
+	return min(rest-now.Sub(since), rest)
 }
 
 // Take marks an address as an endpoint's. It reports whether it was nobody's.
@@ -104,10 +116,14 @@ func (p *Pool) Release(a netip.Addr, now time.Time) {
 // Untake gives back an address that never was seen outside.
 func (p *Pool) Untake(a netip.Addr) { delete(p.taken, a) }
 
-// Forget drops the rest of addresses that have rested, and returns after how long the next has.
+// Forget drops the rest of addresses that have rested, and returns after how long the next may be given,
+// if only after a short rest.
 func (p *Pool) Forget(now time.Time) (next time.Duration, any bool) {
 	for a, since := range p.rested {
-		left := rests(since, now)
+		left := rests(since, now, CoolDown)
+		if short := rests(since, now, ShortRest); short > 0 {
+			left = short
+		}
 		if left <= 0 {
 			if _, ok := p.assigned[a]; !ok {
 				delete(p.rested, a)
@@ -129,7 +145,7 @@ type Counts struct{ Held, Used, Resting, Free int }
 func (p *Pool) Counts(now time.Time) Counts {
 	c := Counts{Held: len(p.assigned), Used: len(p.taken)}
 	for a := range p.assigned {
-		if p.free(a, now) {
+		if p.free(a, now, CoolDown) {
 			c.Free++
 		} else if _, ok := p.taken[a]; !ok {
 			c.Resting++

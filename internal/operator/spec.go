@@ -83,7 +83,7 @@ func subnetCIDR(vpc VPC, id string) string {
 func ipamNode(v View, t ec2.InstanceType, vpc VPC, w ipam.Watermarks, cluster string, nn *v1alpha1.NodeNetwork, demand int) ipam.Node {
 	n := ipam.Node{
 		Limits:     ipam.Limits{Interfaces: t.Interfaces, Addresses: t.AddressesPerInterface},
-		Watermarks: w, Used: int(nn.Status.Used), Demand: demand,
+		Watermarks: w, Used: int(nn.Status.Used + nn.Status.Resting), Demand: demand,
 	}
 	if v.InterfaceLimit > 0 {
 		n.Limits.Interfaces = min(n.Limits.Interfaces, v.InterfaceLimit)

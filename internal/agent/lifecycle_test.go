@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -240,5 +241,40 @@ func TestResult(t *testing.T) {
 	r.must(err)
 	if l.Attrs().HardwareAddr.String() != got.Interfaces[0].Mac {
 		t.Errorf("host side has MAC %s, the result says %s", l.Attrs().HardwareAddr, got.Interfaces[0].Mac)
+	}
+}
+
+// TestRemovedPodsConnections: what the kernel remembers of a pod's connections goes with it, so that the next
+// pod with its address meets none of them.
+func TestRemovedPodsConnections(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	r.router.Serve(t, port)
+	remembered := func(p *pod) int {
+		all, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.FAMILY_V4)
+		r.must(err)
+		n := 0
+		for _, f := range all {
+			if f.Forward.SrcIP.String() == p.addr.String() || f.Reverse.SrcIP.String() == p.addr.String() {
+				n++
+			}
+		}
+		return n
+	}
+	p, stays := r.add("ends"), r.add("stays")
+	for _, from := range []*pod{p, stays} {
+		c, err := from.Dial(netip.MustParseAddr(world), port)
+		r.must(err)
+		defer c.Close()
+		if remembered(from) == 0 {
+			t.Fatalf("the kernel remembers no connection of %s", from.id)
+		}
+	}
+	r.must(r.del(p))
+	if n := remembered(p); n != 0 {
+		t.Errorf("%d connections of a removed pod are left", n)
+	}
+	if remembered(stays) == 0 {
+		t.Error("another pod's connection is gone")
 	}
 }

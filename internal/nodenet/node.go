@@ -102,8 +102,10 @@ func (n *Node) Adopt(eps []endpoint.Endpoint) {
 // Abandon forgets an adopted endpoint whose device is gone.
 func (n *Node) Abandon(k endpoint.Key) {
 	n.mu.Lock()
+	e := n.endpoints[k]
 	delete(n.endpoints, k)
 	n.mu.Unlock()
+	n.forgetFlows(e)
 	n.Kick()
 }
 

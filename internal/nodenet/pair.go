@@ -182,6 +182,23 @@ func (n *Node) setNeighbour(e endpoint.Endpoint) error {
 
 // Remove undoes an endpoint.
 func (n *Node) Remove(_ context.Context, e endpoint.Endpoint) error {
+	if err := n.removeParts(e); err != nil {
+		return err
+	}
+	// Once nothing of the endpoint can make new ones.
+	n.forgetFlows(e)
+	return nil
+}
+
+// forgetFlows removes what the kernel remembers of a removed endpoint's connections. They time out by
+// themselves, too: one that stays is no reason to keep the endpoint.
+func (n *Node) forgetFlows(e endpoint.Endpoint) {
+	if _, err := forgetFlows(e.Address); err != nil {
+		n.log.Warn("connections of a removed endpoint are left", "endpoint", e.Key, "err", err)
+	}
+}
+
+func (n *Node) removeParts(e endpoint.Endpoint) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.endpoints, e.Key)

@@ -46,9 +46,13 @@ struct weft_eni {
 	__u32 flags;
 	__u32 ifindex; /* changes when the ENI is attached again */
 	__u32 mtu;
-	__u32 reserved0;
-	struct weft_addr next_hop; /* the subnet's router */
+	/* Handle of the ENI that owns `masquerade`, by which a translated packet leaves. */
+	__u32 masquerade_eni;
+	struct weft_addr next_hop; /* the subnet's router; null: this family isn't routed here */
 	struct weft_addr next_hop6;
+	/* Source of what this ENI's endpoints send to the world; null: not translated here. */
+	struct weft_addr masquerade;
+	struct weft_addr masquerade6;
 	__u8 mac[6];
 	__u8 reserved1[10];
 };
@@ -64,6 +68,22 @@ struct weft_counter {
 
 #define TUNNEL_PORTS 8
 
+#define CONFIG_MASQUERADE (1u << 0) /* translation by these programs, not by nftables */
+#define CONFIG_METADATA_CLOSED                                                                     \
+	(1u << 1)	       /* pods get nothing from 169.254.169.254 and fd00:ec2::254 */
+#define CONFIG_TRACE (1u << 2) /* an event for every packet that passes */
+
+/* Lifetimes in jiffies, by what is known of a flow. */
+enum weft_lifetime {
+	LIFETIME_TCP = 0, /* established */
+	LIFETIME_SYN = 1, /* not answered, or not confirmed yet */
+	LIFETIME_FIN = 2, /* closed or reset */
+	LIFETIME_ANY = 3, /* other protocols */
+	LIFETIME_STACK =
+		4, /* other protocols through the stack: not shorter than the kernel's own */
+	LIFETIME_MAX = 8,
+};
+
 /* weft_config[0]. */
 struct weft_config {
 	__u32 layout;
@@ -71,12 +91,130 @@ struct weft_config {
 	struct weft_addr gateway;
 	struct weft_addr gateway6;
 	__be16 tunnel_ports[TUNNEL_PORTS]; /* 0: unused */
+	__u32 flags;
+	__u16 masquerade_port_min; /* source ports of translated flows, both included */
+	__u16 masquerade_port_max;
+	__u32 lifetime[LIFETIME_MAX];
+	__u32 jiffies_per_second;
+	__u32 events_per_second;    /* per CPU and kind of event; more are only counted */
+	struct weft_addr node_addr; /* the node's own: most packets to the host go there */
+	struct weft_addr node_addr6;
+	__u32 reserved[8];
+};
+
+#define IPCACHE_NATIVE (1u << 0) /* reached with the pod's own address, never translated */
+/*
+ * The stack decides, because kube-proxy may translate it: the addresses and ranges of services. It
+ * wins over everything but a local endpoint.
+ */
+#define IPCACHE_STACK (1u << 1)
+
+/* Bits of the key before the address. */
+#define IPCACHE_FIXED_BITS 32
+
+/*
+ * weft_ipcache, a longest prefix match: what is known of an address that isn't a local endpoint's.
+ * A prefix's entry holds all that is true of it: it inherits from those around it when it is
+ * written.
+ */
+struct weft_ipcache_key {
+	__u32 prefixlen; /* IPCACHE_FIXED_BITS + 96 + bits of an IPv4 prefix, or + bits of an IPv6
+			    one */
+	__u16 cluster;	 /* 0: this one */
+	__u16 reserved;
+	struct weft_addr addr;
+};
+
+struct weft_ipcache {
+	__u32 class;
+	__u32 flags;
+	__u32 epoch;
+	__u32 reserved;
+};
+
+/*
+ * One flow, whichever side sends: side 0 is the lower of the two addresses (as two 64-bit numbers
+ * in memory order, low words first), then of the ports. ICMP queries have their id in both ports.
+ */
+struct weft_ct_key {
+	struct weft_addr addr[2];
+	__be16 port[2];
+	__u8 protocol;
+	__u8 reserved;
+	__u16 zone; /* 0 */
+};
+
+#define CT_STACK (1u << 0) /* both directions go by the kernel's stack */
+#define CT_ALIAS                                                                                   \
+	(1u                                                                                        \
+	 << 1) /* the key is the translated tuple: nat_* is the endpoint's own address and port */
+#define CT_NAT (1u << 2) /* nat_* is what the endpoint's address and port are translated to */
+#define CT_AT_NETDEV                                                                               \
+	(1u << 3) /* made by to_netdev for a flow that the stack translated; counted there */
+#define CT_MIDSTREAM (1u << 4)	  /* began with a packet that begins no flow */
+#define CT_NO_PROMOTION (1u << 5) /* the table of established flows was full */
+#define CT_ESTABLISHED (1u << 6)
+
+#define CT_NO_SLOT 0xffff
+
+/* A side of a flow is written by the packets that this side sends, and by nobody else. */
+struct weft_ct_side {
+	__u64 packets;
+	__u64 bytes;
+	__u32 generation; /* of the local endpoint on this side */
+	__u16 slot;	  /* of the local endpoint on this side; CT_NO_SLOT: none */
+	__u8 tcp;	  /* every TCP flag that this side has sent */
+	__u8 reserved;
+};
+
+/* What policy said, and by which state of the policy. */
+struct weft_ct_verdict {
+	__u16 endpoint_epoch;
+	__u16 class_epoch;
+	__u32 rule; /* 0: no policy */
+};
+
+/* weft_ct_new (an LRU: beginning, closing and datagram flows), weft_ct_est (established TCP flows).
+ */
+struct weft_ct_entry {
+	__u32 expires;	  /* jiffies */
+	__u32 generation; /* of this entry: tells it from a later one with the same key */
+	__u16 flags;
+	__u8 origin; /* side that began */
+	__u8 reserved0;
+	__u32 class; /* of the source */
+	struct weft_ct_side side[2];
+	struct weft_ct_verdict verdict[2]; /* egress, ingress */
+	struct weft_addr nat_addr;
+	__be16 nat_port;
+	__u16 nat_eni;
+	__u32 created; /* jiffies */
+	__u32 told;    /* what events have been sent of this flow */
+	__u32 reserved1;
+};
+
+/* Fragments after the first have no ports: weft_fragments, an LRU. */
+struct weft_fragment_key {
+	struct weft_addr src;
+	struct weft_addr dst;
+	__u32 id;
+	__u32 protocol;
+};
+
+struct weft_fragment {
+	__be16 sport;
+	__be16 dport;
 };
 
 /* The same as in internal/contract. */
 #define IFINDEX_BASE 0x100000
 #define MAX_ENDPOINTS 4096
+/* Forwarded from an endpoint of this node by the stack, source checked. */
 #define MARK_FROM_POD 0x00000100
+/* Sent to the ENI by from_pod or from_netdev: nothing is left to decide. */
+#define MARK_DECIDED 0x00000200
+/* Came in by an ENI and goes up the stack. */
+#define MARK_FROM_NETDEV 0x00000300
 #define MARK_KIND_MASK 0x00000f00
 
 #define MAX_ADDRESSES 16384

@@ -17,8 +17,14 @@
 	X(1, REDIRECTED, "sent out by the interface that owns its source address", "") \
 	X(2, ANSWERED, "answered by the datapath", "") \
 	X(3, OTHER_FAMILY, "not IPv4, left to the host", "") \
+	X(4, TO_STACK, "left to the kernel's stack", "") \
+	X(5, DELIVERED, "delivered into the pod", "") \
+	X(6, SENT, "sent out by its ENI", "") \
 	X(16, NOTE_WRONG_ENI_IN, "came in by an interface that does not own the destination", "compare the ENI's addresses in EC2 with the node's NodeNetwork") \
 	X(17, NOTE_HOST_SOURCE, "left with a source that is no ENI address of this node", "look for a container bridge or a tunnel on the node that does not masquerade") \
+	X(18, NOTE_MIDSTREAM, "a TCP packet of a flow that was not seen to begin", "expected after an upgrade or after the connection table was lost; otherwise look for asymmetric routes") \
+	X(19, NOTE_CT_FULL, "the table of established connections is full", "raise bpf.ctTcpMax") \
+	X(20, NOTE_CT_FAILED, "no connection entry could be made", "raise bpf.ctAnyMax; look for memory pressure on the node") \
 	X(32, NO_ENDPOINT, "the device belongs to no endpoint", "look in the agent's log for the endpoint; recreate the pod if it stays") \
 	X(33, TRUNCATED, "shorter than its headers say", "look for the program that sends malformed packets") \
 	X(34, BAD_HEADER, "malformed header", "look for the program that sends malformed packets") \
@@ -38,6 +44,17 @@
 	X(48, NO_OWNER, "a pod's packet whose source belongs to no ENI of this node", "compare the ENI's addresses in EC2 with the node's NodeNetwork") \
 	X(49, NO_ENI, "the ENI that owns the source is not attached", "see whether the ENI is still attached in EC2 and in the node's NodeNetwork") \
 	X(50, REDIRECT_FAILED, "the kernel refused to redirect", "report it with the kernel's version") \
+	X(51, NAT_NO_PORT, "no source port is free for a translated connection", "too many connections from this node to one destination: spread them, or give pods more ENIs") \
+	X(52, FRAGMENT_UNKNOWN, "a later fragment whose first was not seen", "lower the sender's MTU so that it needs no fragments") \
+	X(53, METADATA_CLOSED, "instance metadata is closed to pods", "use IRSA or Pod Identity, or set metadataAccess") \
+	X(54, ND_BAD, "neighbour discovery with a false sender or for an address other than the gateway's", "look for the program in the pod that forges neighbour discovery") \
+	X(55, EXTENSION_HEADER, "too many or malformed IPv6 extension headers", "look for the program that sends them") \
+	X(56, NAT_NO_STATE, "an ICMP error or fragment that belongs to no translated connection", "expected after an upgrade or a lost table; otherwise look for the sender of stray ICMP errors") \
+	X(57, NO_NEXT_HOP, "the ENI has no next hop for this family", "see whether the subnet has this family and the node's NodeNetwork names its router") \
+	X(58, TTL, "its time to live ended", "look for a routing loop") \
+	X(59, TOO_BIG, "larger than the interface's MTU", "see weft datapath routes; look for a device in the pod with a larger MTU") \
+	X(60, ENDPOINT_GONE, "the pod it belongs to is gone", "the peer still uses the address of a deleted pod") \
+	X(61, BANDWIDTH, "above the pod's bandwidth limit", "raise the annotation kubernetes.io/egress-bandwidth or ingress-bandwidth") \
 	/* end reasons */
 
 enum weft_reason {

@@ -42,10 +42,12 @@ const (
 // Packet marks. kube-proxy owns 0x4000 and 0x8000, the VPC CNI 0x80, Cilium 0x0f00 and the upper half;
 // weft and Cilium never own one node together.
 const (
-	MarkClassMask = 0xffff0000 // 16-bit handle of the source's class
-	MarkKindMask  = 0x00000f00
-	MarkFromPod   = 0x00000100 // forwarded from an endpoint of this node, source checked
-	MarkMask      = MarkClassMask | MarkKindMask
+	MarkClassMask  = 0xffff0000 // 16-bit handle of the source's class
+	MarkKindMask   = 0x00000f00
+	MarkFromPod    = 0x00000100 // forwarded from an endpoint of this node, source checked
+	MarkDecided    = 0x00000200 // sent to an ENI by a program that decided everything
+	MarkFromNetdev = 0x00000300 // came in by an ENI and goes up the stack
+	MarkMask       = MarkClassMask | MarkKindMask
 )
 
 // Devices. The host side of an endpoint's veth gets the interface index IfindexBase+slot, so that a

@@ -43,14 +43,16 @@ type addressValue struct {
 }
 
 type eniValue struct {
-	Flags     uint32
-	Ifindex   uint32
-	MTU       uint32
-	_         uint32
-	NextHop   wireAddr
-	NextHop6  wireAddr
-	MAC       [6]byte
-	Reserved1 [10]byte
+	Flags         uint32
+	Ifindex       uint32
+	MTU           uint32
+	MasqueradeENI uint32
+	NextHop       wireAddr
+	NextHop6      wireAddr
+	Masquerade    wireAddr
+	Masquerade6   wireAddr
+	MAC           [6]byte
+	Reserved1     [10]byte
 }
 
 type counterValue struct {
@@ -64,6 +66,16 @@ type configValue struct {
 	Gateway     wireAddr
 	Gateway6    wireAddr
 	TunnelPorts [8][2]byte
+	Flags       uint32
+	// MasqueradePortMin and MasqueradePortMax bound the source ports of translated flows.
+	MasqueradePortMin uint16
+	MasqueradePortMax uint16
+	Lifetime          [8]uint32
+	JiffiesPerSecond  uint32
+	EventsPerSecond   uint32
+	NodeAddr          wireAddr
+	NodeAddr6         wireAddr
+	Reserved          [8]uint32
 }
 
 // Numbers of bpf/include/reason.h that shape weft_counters.

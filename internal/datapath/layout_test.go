@@ -104,6 +104,8 @@ func TestConstantsAreTheSameInGoAndC(t *testing.T) {
 		"IFINDEX_BASE":      contract.IfindexBase,
 		"MAX_ENDPOINTS":     contract.MaxEndpoints,
 		"MARK_FROM_POD":     contract.MarkFromPod,
+		"MARK_DECIDED":      contract.MarkDecided,
+		"MARK_FROM_NETDEV":  contract.MarkFromNetdev,
 		"MARK_KIND_MASK":    contract.MarkKindMask,
 		"MAX_ENIS":          MaxENIs + 1,
 		"TUNNEL_PORTS":      int64(len(configValue{}.TunnelPorts)),

@@ -35,7 +35,7 @@ func openMaps(spec *ebpf.CollectionSpec, dir string, log *slog.Logger) (_ map[st
 	}()
 	var missing []string
 	for name, ms := range spec.Maps {
-		path := filepath.Join(dir, name)
+		path := filepath.Join(dir, pinName(name))
 		m, err := ebpf.LoadPinnedMap(path, nil)
 		if errors.Is(err, os.ErrNotExist) {
 			missing = append(missing, name)
@@ -59,11 +59,27 @@ func openMaps(spec *ebpf.CollectionSpec, dir string, log *slog.Logger) (_ map[st
 			return nil, fmt.Errorf("make map %s: %w", name, err)
 		}
 		maps[name] = m
-		if err := m.Pin(filepath.Join(dir, name)); err != nil {
+		if err := m.Pin(filepath.Join(dir, pinName(name))); err != nil {
 			return nil, fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
 	return maps, nil
+}
+
+// pinName is the map's name with its layout's number, where it isn't the first one.
+func pinName(name string) string {
+	if n := layoutOf(name); n > 1 {
+		return fmt.Sprintf("%s_%d", name, n)
+	}
+	return name
+}
+
+func layoutOf(name string) int {
+	switch name {
+	case weftMapWeftEnis, weftMapWeftConfig:
+		return 2
+	}
+	return 1
 }
 
 func closeMaps(maps map[string]*ebpf.Map) {

@@ -4,31 +4,48 @@ package datapath
 
 // What became of a packet; append-only.
 const (
-	ReasonForwarded      Reason = 0  // passed on
-	ReasonRedirected     Reason = 1  // sent out by the interface that owns its source address
-	ReasonAnswered       Reason = 2  // answered by the datapath
-	ReasonOtherFamily    Reason = 3  // not IPv4, left to the host
-	ReasonNoteWrongENIIn Reason = 16 // came in by an interface that does not own the destination
-	ReasonNoteHostSource Reason = 17 // left with a source that is no ENI address of this node
-	ReasonNoEndpoint     Reason = 32 // the device belongs to no endpoint
-	ReasonTruncated      Reason = 33 // shorter than its headers say
-	ReasonBadHeader      Reason = 34 // malformed header
-	ReasonSourceMAC      Reason = 35 // sent with another's MAC address
-	ReasonDestMAC        Reason = 36 // sent to a MAC address other than the gateway's
-	ReasonSourceAddress  Reason = 37 // sent with another's address
-	ReasonARPTarget      Reason = 38 // ARP for an address other than the gateway's
-	ReasonARPBad         Reason = 39 // ARP with a false sender
-	ReasonMulticast      Reason = 40 // multicast or broadcast
-	ReasonLoopbackDest   Reason = 41 // sent to a loopback or null address
-	ReasonTunnelPort     Reason = 42 // UDP to a tunnel port of the node network
-	ReasonFamilyOff      Reason = 43 // an address family that is off
-	ReasonEthertype      Reason = 44 // a protocol that is neither ARP nor an enabled address family
-	ReasonVLAN           Reason = 45 // VLAN tag
-	ReasonNotForEndpoint Reason = 46 // delivered to a device whose endpoint has another address
-	ReasonSourceIsLocal  Reason = 47 // came from outside with the address of a local pod
-	ReasonNoOwner        Reason = 48 // a pod's packet whose source belongs to no ENI of this node
-	ReasonNoENI          Reason = 49 // the ENI that owns the source is not attached
-	ReasonRedirectFailed Reason = 50 // the kernel refused to redirect
+	ReasonForwarded       Reason = 0  // passed on
+	ReasonRedirected      Reason = 1  // sent out by the interface that owns its source address
+	ReasonAnswered        Reason = 2  // answered by the datapath
+	ReasonOtherFamily     Reason = 3  // not IPv4, left to the host
+	ReasonToStack         Reason = 4  // left to the kernel's stack
+	ReasonDelivered       Reason = 5  // delivered into the pod
+	ReasonSent            Reason = 6  // sent out by its ENI
+	ReasonNoteWrongENIIn  Reason = 16 // came in by an interface that does not own the destination
+	ReasonNoteHostSource  Reason = 17 // left with a source that is no ENI address of this node
+	ReasonNoteMidstream   Reason = 18 // a TCP packet of a flow that was not seen to begin
+	ReasonNoteCtFull      Reason = 19 // the table of established connections is full
+	ReasonNoteCtFailed    Reason = 20 // no connection entry could be made
+	ReasonNoEndpoint      Reason = 32 // the device belongs to no endpoint
+	ReasonTruncated       Reason = 33 // shorter than its headers say
+	ReasonBadHeader       Reason = 34 // malformed header
+	ReasonSourceMAC       Reason = 35 // sent with another's MAC address
+	ReasonDestMAC         Reason = 36 // sent to a MAC address other than the gateway's
+	ReasonSourceAddress   Reason = 37 // sent with another's address
+	ReasonARPTarget       Reason = 38 // ARP for an address other than the gateway's
+	ReasonARPBad          Reason = 39 // ARP with a false sender
+	ReasonMulticast       Reason = 40 // multicast or broadcast
+	ReasonLoopbackDest    Reason = 41 // sent to a loopback or null address
+	ReasonTunnelPort      Reason = 42 // UDP to a tunnel port of the node network
+	ReasonFamilyOff       Reason = 43 // an address family that is off
+	ReasonEthertype       Reason = 44 // a protocol that is neither ARP nor an enabled address family
+	ReasonVLAN            Reason = 45 // VLAN tag
+	ReasonNotForEndpoint  Reason = 46 // delivered to a device whose endpoint has another address
+	ReasonSourceIsLocal   Reason = 47 // came from outside with the address of a local pod
+	ReasonNoOwner         Reason = 48 // a pod's packet whose source belongs to no ENI of this node
+	ReasonNoENI           Reason = 49 // the ENI that owns the source is not attached
+	ReasonRedirectFailed  Reason = 50 // the kernel refused to redirect
+	ReasonNatNoPort       Reason = 51 // no source port is free for a translated connection
+	ReasonFragmentUnknown Reason = 52 // a later fragment whose first was not seen
+	ReasonMetadataClosed  Reason = 53 // instance metadata is closed to pods
+	ReasonNdBad           Reason = 54 // neighbour discovery with a false sender or for an address other than the gateway's
+	ReasonExtensionHeader Reason = 55 // too many or malformed IPv6 extension headers
+	ReasonNatNoState      Reason = 56 // an ICMP error or fragment that belongs to no translated connection
+	ReasonNoNextHop       Reason = 57 // the ENI has no next hop for this family
+	ReasonTtl             Reason = 58 // its time to live ended
+	ReasonTooBig          Reason = 59 // larger than the interface's MTU
+	ReasonEndpointGone    Reason = 60 // the pod it belongs to is gone
+	ReasonBandwidth       Reason = 61 // above the pod's bandwidth limit
 )
 
 func describe(r Reason) (name, text, advice string) {
@@ -41,10 +58,22 @@ func describe(r Reason) (name, text, advice string) {
 		return "answered", "answered by the datapath", ""
 	case ReasonOtherFamily:
 		return "other-family", "not IPv4, left to the host", ""
+	case ReasonToStack:
+		return "to-stack", "left to the kernel's stack", ""
+	case ReasonDelivered:
+		return "delivered", "delivered into the pod", ""
+	case ReasonSent:
+		return "sent", "sent out by its ENI", ""
 	case ReasonNoteWrongENIIn:
 		return "note-wrong-eni-in", "came in by an interface that does not own the destination", "compare the ENI's addresses in EC2 with the node's NodeNetwork"
 	case ReasonNoteHostSource:
 		return "note-host-source", "left with a source that is no ENI address of this node", "look for a container bridge or a tunnel on the node that does not masquerade"
+	case ReasonNoteMidstream:
+		return "note-midstream", "a TCP packet of a flow that was not seen to begin", "expected after an upgrade or after the connection table was lost; otherwise look for asymmetric routes"
+	case ReasonNoteCtFull:
+		return "note-ct-full", "the table of established connections is full", "raise bpf.ctTcpMax"
+	case ReasonNoteCtFailed:
+		return "note-ct-failed", "no connection entry could be made", "raise bpf.ctAnyMax; look for memory pressure on the node"
 	case ReasonNoEndpoint:
 		return "no-endpoint", "the device belongs to no endpoint", "look in the agent's log for the endpoint; recreate the pod if it stays"
 	case ReasonTruncated:
@@ -83,6 +112,28 @@ func describe(r Reason) (name, text, advice string) {
 		return "no-eni", "the ENI that owns the source is not attached", "see whether the ENI is still attached in EC2 and in the node's NodeNetwork"
 	case ReasonRedirectFailed:
 		return "redirect-failed", "the kernel refused to redirect", "report it with the kernel's version"
+	case ReasonNatNoPort:
+		return "nat-no-port", "no source port is free for a translated connection", "too many connections from this node to one destination: spread them, or give pods more ENIs"
+	case ReasonFragmentUnknown:
+		return "fragment-unknown", "a later fragment whose first was not seen", "lower the sender's MTU so that it needs no fragments"
+	case ReasonMetadataClosed:
+		return "metadata-closed", "instance metadata is closed to pods", "use IRSA or Pod Identity, or set metadataAccess"
+	case ReasonNdBad:
+		return "nd-bad", "neighbour discovery with a false sender or for an address other than the gateway's", "look for the program in the pod that forges neighbour discovery"
+	case ReasonExtensionHeader:
+		return "extension-header", "too many or malformed IPv6 extension headers", "look for the program that sends them"
+	case ReasonNatNoState:
+		return "nat-no-state", "an ICMP error or fragment that belongs to no translated connection", "expected after an upgrade or a lost table; otherwise look for the sender of stray ICMP errors"
+	case ReasonNoNextHop:
+		return "no-next-hop", "the ENI has no next hop for this family", "see whether the subnet has this family and the node's NodeNetwork names its router"
+	case ReasonTtl:
+		return "ttl", "its time to live ended", "look for a routing loop"
+	case ReasonTooBig:
+		return "too-big", "larger than the interface's MTU", "see weft datapath routes; look for a device in the pod with a larger MTU"
+	case ReasonEndpointGone:
+		return "endpoint-gone", "the pod it belongs to is gone", "the peer still uses the address of a deleted pod"
+	case ReasonBandwidth:
+		return "bandwidth", "above the pod's bandwidth limit", "raise the annotation kubernetes.io/egress-bandwidth or ingress-bandwidth"
 	}
 	return "", "", ""
 }
@@ -94,8 +145,14 @@ func Reasons() []Reason {
 		ReasonRedirected,
 		ReasonAnswered,
 		ReasonOtherFamily,
+		ReasonToStack,
+		ReasonDelivered,
+		ReasonSent,
 		ReasonNoteWrongENIIn,
 		ReasonNoteHostSource,
+		ReasonNoteMidstream,
+		ReasonNoteCtFull,
+		ReasonNoteCtFailed,
 		ReasonNoEndpoint,
 		ReasonTruncated,
 		ReasonBadHeader,
@@ -115,5 +172,16 @@ func Reasons() []Reason {
 		ReasonNoOwner,
 		ReasonNoENI,
 		ReasonRedirectFailed,
+		ReasonNatNoPort,
+		ReasonFragmentUnknown,
+		ReasonMetadataClosed,
+		ReasonNdBad,
+		ReasonExtensionHeader,
+		ReasonNatNoState,
+		ReasonNoNextHop,
+		ReasonTtl,
+		ReasonTooBig,
+		ReasonEndpointGone,
+		ReasonBandwidth,
 	}
 }

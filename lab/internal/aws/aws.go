@@ -4,16 +4,20 @@ package aws
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/weft-cni/weft/lab/internal/aws/calllog"
 	"github.com/weft-cni/weft/lab/internal/aws/cloud"
 	"github.com/weft-cni/weft/lab/internal/aws/ec2"
 	"github.com/weft-cni/weft/lab/internal/aws/eks"
+	"github.com/weft-cni/weft/lab/internal/aws/fault"
 	"github.com/weft-cni/weft/lab/internal/aws/iam"
 	"github.com/weft-cni/weft/lab/internal/aws/oidc"
+	"github.com/weft-cni/weft/lab/internal/aws/query"
 	"github.com/weft-cni/weft/lab/internal/aws/sts"
 	"github.com/weft-cni/weft/lab/internal/aws/throttle"
 )
@@ -26,7 +30,10 @@ type Emulator struct {
 	// Limiter throttles EC2; it is on.
 	Limiter *throttle.Limiter
 
+	faults   *fault.Table
 	services map[string]http.Handler
+	// actions of the services that faults can hit.
+	actions map[string][]string
 }
 
 const keptCalls = 100_000
@@ -36,16 +43,43 @@ func New(c *cloud.Cloud, logger *slog.Logger) *Emulator {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	e := &Emulator{Cloud: c, Calls: calllog.New(keptCalls), Limiter: throttle.NewLimiter()}
-	e.services = map[string]http.Handler{
-		"ec2":      ec2.New(c, e.Calls, logger, e.Limiter).Handler(),
-		"sts":      sts.New(c, e.Calls, logger).Handler(),
-		"iam":      iam.New(c, e.Calls, logger).Handler(),
-		"eks":      eks.New(c, e.Calls, logger).Handler(),
-		"oidc.eks": oidc.Handler(c),
+	e := &Emulator{
+		Cloud: c, Calls: calllog.New(keptCalls), Limiter: throttle.NewLimiter(),
+		faults: &fault.Table{}, services: map[string]http.Handler{}, actions: map[string][]string{},
 	}
+	for _, s := range []*query.Service{ec2.New(c, e.Calls, logger, e.Limiter), sts.New(c, e.Calls, logger), iam.New(c, e.Calls, logger)} {
+		s.Faults = e.faults
+		e.services[s.Name] = s.Handler()
+		for _, a := range s.Actions {
+			e.actions[s.Name] = append(e.actions[s.Name], a.Name)
+		}
+		slices.Sort(e.actions[s.Name])
+	}
+	e.services["eks"] = eks.New(c, e.Calls, logger).Handler()
+	e.services["oidc.eks"] = oidc.Handler(c)
 	return e
 }
+
+// SetFault arms a fault for an action of ec2, sts or iam and returns its id.
+func (e *Emulator) SetFault(f fault.Fault) (int, error) {
+	known := e.actions[f.Service]
+	if known == nil {
+		return 0, fmt.Errorf("fault: service %q: expected one of %s", f.Service, strings.Join(slices.Sorted(maps.Keys(e.actions)), ", "))
+	}
+	if !slices.Contains(known, f.Action) {
+		return 0, fmt.Errorf("fault: %s has no action %q here: expected one of %s", f.Service, f.Action, strings.Join(known, ", "))
+	}
+	return e.faults.Set(f)
+}
+
+// Faults that are armed, and what they did.
+func (e *Emulator) Faults() []fault.Status { return e.faults.List() }
+
+// ReleaseFault lets the calls go on that a fault holds, or every fault's if id is 0, and returns how many.
+func (e *Emulator) ReleaseFault(id int) (int, error) { return e.faults.Release(id) }
+
+// ClearFault removes a fault, or all if id is 0, and returns how many.
+func (e *Emulator) ClearFault(id int) (int, error) { return e.faults.Clear(id) }
 
 // ServeHTTP hands a request to the service that its host names.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {

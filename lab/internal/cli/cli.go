@@ -107,7 +107,7 @@ It needs root. Nothing leaves the lab's namespaces, and "lab delete cluster" lea
 	}
 	root.AddCommand(
 		a.createCommand(), a.deleteCommand(), a.statusCommand(), a.envCommand(), a.nodeCommand(),
-		a.execCommand(), a.runCommand(), a.logsCommand(), a.imageCommand(), a.assetsCommand(), a.daemonCommand(),
+		a.execCommand(), a.runCommand(), a.logsCommand(), a.imageCommand(), a.faultCommand(), a.assetsCommand(), a.daemonCommand(),
 	)
 	return root
 }

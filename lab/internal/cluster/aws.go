@@ -43,14 +43,17 @@ func (c *Cluster) serveAWS() error {
 	if err != nil {
 		return fmt.Errorf("AWS' endpoints: %w", err)
 	}
-	c.aws = aws.New(c.cloud, c.log)
+	emulator := aws.New(c.cloud, c.log)
+	c.mu.Lock()
+	c.aws = emulator
+	c.mu.Unlock()
 	l, err := netns.Listen(c.lab.Netns("inet"), "tcp", netip.AddrPortFrom(awsAddress, 443).String())
 	if err != nil {
 		return fmt.Errorf("AWS' endpoints: %w", err)
 	}
 	front := door.New(l, c.endpointHost(), certificate, c.dialPlane)
 	c.background("AWS' front door", front.Run)
-	c.serveOn("AWS' endpoints", front, &http.Server{Handler: c.aws})
+	c.serveOn("AWS' endpoints", front, &http.Server{Handler: emulator})
 	metadata, err := imds.New(c.cloud, c.log)
 	if err != nil {
 		return err
@@ -61,6 +64,13 @@ func (c *Cluster) serveAWS() error {
 	}
 	c.background("metadata service", func(ctx context.Context) error { return metadata.Serve(ctx, l) })
 	return nil
+}
+
+// AWS is the emulator; nil before its endpoints are up.
+func (c *Cluster) AWS() *aws.Emulator {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.aws
 }
 
 func (c *Cluster) endpointHost() string { return strings.TrimPrefix(c.eks.Endpoint, "https://") }

@@ -52,6 +52,7 @@ func (d *Daemon) routes() http.Handler {
 	mux.HandleFunc("POST /nodes/delete", d.nodeAction((*cluster.Cluster).DeleteNode))
 	mux.HandleFunc("POST /nodes/reboot", d.nodeAction((*cluster.Cluster).RebootNode))
 	mux.HandleFunc("POST /images", d.loadImage)
+	d.faultRoutes(mux)
 	return mux
 }
 

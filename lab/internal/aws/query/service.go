@@ -17,6 +17,7 @@ import (
 	"github.com/weft-cni/weft/lab/internal/aws/apierror"
 	"github.com/weft-cni/weft/lab/internal/aws/calllog"
 	"github.com/weft-cni/weft/lab/internal/aws/cloud"
+	"github.com/weft-cni/weft/lab/internal/aws/fault"
 	"github.com/weft-cni/weft/lab/internal/aws/iampolicy"
 )
 
@@ -60,6 +61,8 @@ type Service struct {
 	EC2 bool
 	// Throttle takes a token for a call; nil means never throttled.
 	Throttle func(*Call) bool
+	// Faults make calls fail on demand; nil means that none do.
+	Faults *fault.Table
 }
 
 const maxBody = 1 << 20
@@ -81,14 +84,18 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, actions map[stri
 		Time: start, Took: s.Cloud.Now().Sub(start), Service: s.Name, Action: call.Action, Principal: call.Principal.ARN,
 		Params: redact(form), RequestID: call.RequestID,
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fault.ErrNoAnswer):
+		entry.Code = "NoAnswer"
+		hangUp(w)
+	case err != nil:
 		e := apierror.From(err)
 		entry.Code, entry.Message = e.Code, e.Message
 		if e.HTTPStatus() >= 500 && e.Code == "InternalError" && s.Logger != nil {
 			s.Logger.Error("a call failed inside the emulator", "service", s.Name, "action", call.Action, "err", err)
 		}
 		s.writeError(w, call, e)
-	} else {
+	default:
 		s.writeResult(w, call, result)
 	}
 	if s.Log != nil {
@@ -167,11 +174,27 @@ func (s *Service) answer(call *Call, r *http.Request, actions map[string]*Action
 		}
 		return form, nil, apierror.WithStatus(http.StatusPreconditionFailed, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 	}
-	result, err := action.Run(call)
-	if err == nil {
-		err = params.Err()
-	}
+	// What was received takes its course, whatever becomes of who sent it.
+	call.Context = context.WithoutCancel(call.Context)
+	result, err := s.Faults.Around(fault.Call{Service: s.Name, Action: action.Name, Param: params.String}, func() (any, error) {
+		result, err := action.Run(call)
+		if err == nil {
+			err = params.Err()
+		}
+		return result, err
+	})
 	return form, result, err
+}
+
+// hangUp ends the client's connection without an answer.
+func hangUp(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		// HTTP/2 has no connection to hang up on: a gateway's answer, which no client takes for the service's.
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	_ = conn.Close()
 }
 
 func (s *Service) checkNames(action *Action, params *Params) error {

@@ -38,7 +38,8 @@ type Options struct {
 
 // New makes a client with the credentials and settings of the SDK's standard environment.
 func New(ctx context.Context, o Options) (*Client, error) {
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(o.Region), config.WithRetryMode(aws.RetryModeStandard))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(o.Region), config.WithRetryMode(aws.RetryModeStandard),
+		config.WithHTTPClient(httpClient(answerTimeout)))
 	if err != nil {
 		return nil, err
 	}

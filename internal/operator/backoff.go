@@ -8,6 +8,10 @@ import (
 	"github.com/weft-cni/weft/internal/ec2"
 )
 
+// unauthorizedRetry bounds the wait after a refused permission: it waits for a person, who then wants to see
+// it work. weft status promises no more than 30 s; what is left is for the calls themselves.
+const unauthorizedRetry = 20 * time.Second
+
 // backoff holds a node back after EC2 refused: the node alone, and for as long as the kind of refusal
 // deserves.
 type backoff struct {
@@ -31,8 +35,7 @@ func (b *backoff) failed(node string, now time.Time, err error) time.Duration {
 	first, most := time.Second, time.Minute
 	switch {
 	case errors.Is(err, ec2.ErrUnauthorized):
-		// Waits for a person; who then wants to see it work.
-		first, most = 5*time.Second, 20*time.Second
+		first, most = 5*time.Second, unauthorizedRetry
 	case errors.Is(err, ec2.ErrNotFound), errors.Is(err, ec2.ErrConflict):
 		most = 10 * time.Second
 	}

@@ -38,7 +38,8 @@ type Nodes struct {
 	Log       *slog.Logger
 	Now       func() time.Time
 
-	backoff backoff
+	backoff  backoff
+	reported reported
 }
 
 // Reconcile one node.
@@ -77,6 +78,8 @@ func (r *Nodes) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 		r.Log.Warn("node's addresses are not assigned", "node", node.Name, "instance", instanceID, "retry", delay, "error", out.err)
 		return reconcile.Result{RequeueAfter: delay}, nil
 	case out.waiting:
+		// What was refused before has succeeded since.
+		r.backoff.succeeded(node.Name)
 		r.Inventory.Doubt(instanceID)
 		return reconcile.Result{RequeueAfter: attachPoll}, nil
 	}
@@ -97,6 +100,7 @@ func again(err error) (reconcile.Result, error) {
 
 func (r *Nodes) forget(ctx context.Context, node string) {
 	r.backoff.succeeded(node)
+	r.reported.forget(node)
 	r.Metrics.forget(node)
 	var nn v1alpha1.NodeNetwork
 	if err := r.Client.Get(ctx, client.ObjectKey{Name: node}, &nn); err == nil && nn.Spec.InstanceID != "" {
@@ -218,12 +222,14 @@ func inTransit(v View) bool {
 // report writes the condition, and an event when it became worse.
 func (r *Nodes) report(ctx context.Context, node *corev1.Node, nn *v1alpha1.NodeNetwork, c metav1.Condition) error {
 	old := meta.FindStatusCondition(nn.Status.Conditions, c.Type)
-	if old != nil && old.Status == c.Status && old.Reason == c.Reason && old.Message == c.Message {
+	if old != nil && says(*old, c) && r.reported.is(nn.Name, nn.UID, c) {
 		return nil
 	}
 	if err := applyCondition(ctx, r.Client, nn, old, c, r.Now()); err != nil {
+		r.reported.forget(nn.Name)
 		return fmt.Errorf("NodeNetwork %s: condition: %w", nn.Name, err)
 	}
+	r.reported.note(nn.Name, nn.UID, c)
 	if c.Status == "False" && (old == nil || old.Status != c.Status || old.Reason != c.Reason) {
 		r.Events.Eventf(node, nil, corev1.EventTypeWarning, c.Reason, "AssignAddresses", "%s", c.Message)
 	}

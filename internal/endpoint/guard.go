@@ -25,10 +25,7 @@ func (m *Manager) guard(ctx context.Context, e Endpoint) error {
 		return err
 	}
 	defer unlock()
-	m.mu.Lock()
-	now, live := m.endpoints[e.Key]
-	m.mu.Unlock()
-	if !live || now.Epoch != e.Epoch {
+	if !m.still(e) {
 		return nil
 	}
 	there, err := m.devices.Exists(e)

@@ -342,33 +342,6 @@ func (m *Manager) Check(ctx context.Context, k Key, netns *os.File) (Endpoint, e
 	return e, nil
 }
 
-// Collect releases endpoints that present doesn't have, whose device is gone, and which are older than
-// asked, the moment before present was listed.
-func (m *Manager) Collect(ctx context.Context, asked time.Time, present func(Endpoint) bool) (int, error) {
-	var errs []error
-	n := 0
-	for _, e := range m.Endpoints() {
-		if present(e) || !e.Created.Before(asked) {
-			continue
-		}
-		exists, err := m.devices.Exists(e)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("collect %s: %w", e.Key, err))
-			continue
-		}
-		if exists {
-			continue
-		}
-		m.log.Info("endpoint released, its pod is gone", "endpoint", e.Key, "pod", e.Pod, "address", e.Address)
-		if err := m.Del(ctx, e.Key); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		n++
-	}
-	return n, errors.Join(errs...)
-}
-
 // Tidy removes journal entries of endpoints whose addresses have rested.
 func (m *Manager) Tidy() error {
 	m.mu.Lock()

@@ -238,26 +238,3 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("%d endpoints, %d devices", len(seen), len(sim.devices))
 	}
 }
-
-// TestCollect releases only what is absent, without a device, and older than the question.
-func TestCollect(t *testing.T) {
-	sim, c := newSim(), &clock{now: time.Unix(1_700_000_000, 0)}
-	m := newTestManager(t, t.TempDir(), sim, c, 8)
-	for _, id := range []string{"listed", "device", "gone"} {
-		if _, err := m.Add(context.Background(), k(id), Pod{}, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	asked := c.Now().Add(time.Second)
-	c.advance(2 * time.Second)
-	if _, err := m.Add(context.Background(), k("young"), Pod{}, nil); err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range []string{"listed", "gone", "young"} {
-		delete(sim.devices, DeviceName(id, "eth0"))
-	}
-	n, err := m.Collect(context.Background(), asked, func(e Endpoint) bool { return e.ContainerID == "listed" })
-	if err != nil || n != 1 || len(m.Endpoints()) != 3 {
-		t.Errorf("released %d, %v, left %v", n, err, m.Endpoints())
-	}
-}

@@ -74,15 +74,7 @@ func newRig(t testing.TB) *rig {
 	}
 	// Devices and pins of an earlier test in this process's namespace.
 	r.must(nodenet.Cleanup(slog.New(slog.DiscardHandler)))
-	links, err := netlink.LinkList()
-	r.must(err)
-	for _, l := range links {
-		if l.Type() == "veth" {
-			if err := netlink.LinkDel(l); err != nil {
-				t.Logf("old device %s: %v", l.Attrs().Name, err)
-			}
-		}
-	}
+	r.dropPairs()
 	r.bpf = fmt.Sprintf("/sys/fs/bpf/weft-test-%d/%s", os.Getpid(), strings.NewReplacer("/", "_").Replace(t.Name()))
 	t.Cleanup(func() { os.RemoveAll(filepath.Dir(r.bpf)) })
 	// A mount of the host's settings, as the container has it.
@@ -92,6 +84,27 @@ func newRig(t testing.TB) *rig {
 	r.wire()
 	r.cluster.set(r.nodeNetwork(2), r.clusterNetwork())
 	return r
+}
+
+// dropPairs removes what is there of pairs. Most go by themselves meanwhile, with the namespaces of the test
+// before; so a listing may be interrupted, and a device gone.
+func (r *rig) dropPairs() {
+	r.t.Helper()
+	nstest.Eventually(r.t, 10*time.Second, "old devices are gone", func() error {
+		links, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if l.Type() != "veth" {
+				continue
+			}
+			if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+				return fmt.Errorf("device %s: %w", l.Attrs().Name, err)
+			}
+		}
+		return nil
+	})
 }
 
 func (r *rig) must(errs ...error) {

@@ -92,6 +92,10 @@ type Interface struct {
 	// +listType=map
 	// +listMapKey=address
 	Addresses []Address `json:"addresses,omitempty"`
+	// Foreign are secondary addresses that weft did not assign and no endpoint gets: another CNI's.
+	//
+	// +listType=set
+	Foreign []string `json:"foreign,omitempty"`
 	// Managed is false for an ENI that weft did not make and gives no addresses of.
 	Managed bool `json:"managed,omitempty"`
 }
@@ -100,6 +104,10 @@ type Interface struct {
 type Address struct {
 	Address    string `json:"address"`
 	Generation int64  `json:"generation"`
+	// Release, in spec, asks for the address back: the agent fences it once no endpoint has it and it has
+	// rested. An address that was fenced stays so under this generation, whatever becomes of the wish;
+	// a newer generation gives it to the node again.
+	Release bool `json:"release,omitempty"`
 }
 
 // NodeNetworkStatus is what the agent reports.
@@ -121,7 +129,8 @@ type NodeNetworkStatus struct {
 	// +listType=map
 	// +listMapKey=address
 	UsedAddresses []UsedAddress `json:"usedAddresses,omitempty"`
-	// Fenced are addresses that the agent gave up for ever: the operator may unassign them.
+	// Fenced are addresses that the agent gave up for ever, under these generations: they are out of its
+	// pool, it wrote that to disk, and the operator may unassign them.
 	//
 	// +listType=map
 	// +listMapKey=address

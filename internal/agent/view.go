@@ -112,7 +112,7 @@ func (v *view) add(cfg config.Config, i v1alpha1.Interface, primary netip.Addr, 
 		}
 		v.owners[addr] = i.DeviceIndex
 		if i.Managed && int(i.DeviceIndex) >= cfg.ENI.FirstInterfaceIndex {
-			v.assigned = append(v.assigned, endpoint.Assigned{Address: addr, Generation: a.Generation, ENI: i.ID, DeviceIndex: i.DeviceIndex})
+			v.assigned = append(v.assigned, endpoint.Assigned{Address: addr, Generation: a.Generation, ENI: i.ID, DeviceIndex: i.DeviceIndex, Release: a.Release})
 		}
 	}
 	return nil
@@ -132,7 +132,7 @@ func masqueradeTo(subnetID string, own, primary netip.Addr, cn *v1alpha1.Cluster
 }
 
 // capacity is how many endpoints the node can hold in the end: every usable interface full, less its own
-// address.
+// address and what another CNI has on it.
 func capacity(cfg config.Config, s v1alpha1.NodeNetworkSpec) int32 {
 	usable := s.MaxInterfaces - int32(cfg.ENI.FirstInterfaceIndex)
 	for _, i := range s.Interfaces {
@@ -141,6 +141,11 @@ func capacity(cfg config.Config, s v1alpha1.NodeNetworkSpec) int32 {
 		}
 	}
 	n := max(usable, 0) * max(s.MaxAddressesPerInterface-1, 0)
+	for _, i := range s.Interfaces {
+		if i.Managed {
+			n = max(n-int32(len(i.Foreign)), 0)
+		}
+	}
 	if m := int32(cfg.IPAM.MaxAllocate); m > 0 {
 		n = min(n, m)
 	}

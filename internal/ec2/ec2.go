@@ -70,6 +70,8 @@ const (
 	TagCluster  = "weft.dev/cluster"  // the cluster's name
 	TagNode     = "weft.dev/node"     // the node's name
 	TagInstance = "weft.dev/instance" // the instance that it was made for
+	// TagNoManage is the AWS VPC CNI's: "true" keeps it off an ENI.
+	TagNoManage = "node.k8s.amazonaws.com/no_manage"
 )
 
 // Description of an ENI that weft makes for an instance.

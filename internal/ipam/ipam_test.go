@@ -110,6 +110,14 @@ func TestCompute(t *testing.T) {
 			capacity: 27,
 		},
 		{
+			name: "a closed primary ENI keeps what it has and gets no more",
+			n: Node{Limits: large, Watermarks: standard, Interfaces: []Interface{
+				{ID: "eni-0", SubnetID: "subnet-a", Attached: true, Usable: true, Closed: true, Available: 2, Occupied: 5},
+			}, Subnets: subnets},
+			actions:  []Action{{Kind: Create, SubnetID: "subnet-a", DeviceIndex: 1, Addresses: 6}},
+			capacity: 20,
+		},
+		{
 			name: "what doesn't fit goes on a new ENI, made with all its addresses",
 			n:    Node{Limits: large, Watermarks: standard, Interfaces: []Interface{primary(8)}, Used: 6, Demand: 4, Subnets: subnets},
 			actions: []Action{

@@ -22,6 +22,8 @@ type Interface struct {
 	DeviceIndex int
 	// Usable: endpoints get this ENI's addresses.
 	Usable bool
+	// Closed: it gets no further address.
+	Closed bool
 	// Available are the secondary addresses that endpoints have or can have.
 	Available int
 	// Occupied counts everything beside the ENI's own address that the type's limit counts: available
@@ -196,7 +198,12 @@ func (s *state) index() (int, bool) {
 	}
 }
 
-func (s *state) room(i Interface) int { return max(s.limits.Addresses-1-i.Occupied, 0) }
+func (s *state) room(i Interface) int {
+	if i.Closed {
+		return 0
+	}
+	return max(s.limits.Addresses-1-i.Occupied, 0)
+}
 
 func (s *state) attach() {
 	for k := range s.interfaces {

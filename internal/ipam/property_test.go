@@ -65,6 +65,9 @@ func (c *cloud) apply(a Action) error {
 		if !i.Usable {
 			return fmt.Errorf("%s an ENI that isn't ours", a.Kind)
 		}
+		if i.Closed && a.Kind == Assign {
+			return fmt.Errorf("%s to an ENI that gets no more", a.Kind)
+		}
 		if a.Kind == Attach {
 			if err := slot(a.DeviceIndex); err != nil {
 				return err
@@ -104,7 +107,7 @@ func randomNode(r *rand.Rand) Node {
 			available = r.IntN(occupied + 1)
 		}
 		n.Interfaces = append(n.Interfaces, Interface{ID: fmt.Sprintf("eni-%d", i), SubnetID: n.Subnets[r.IntN(len(n.Subnets))].ID,
-			Attached: i == 0 || r.IntN(5) > 0, DeviceIndex: i, Usable: usable, Available: available, Occupied: occupied})
+			Attached: i == 0 || r.IntN(5) > 0, DeviceIndex: i, Usable: usable, Closed: i == 0 && r.IntN(4) == 0, Available: available, Occupied: occupied})
 	}
 	n.Used = r.IntN(n.Available() + 1)
 	n.Demand = r.IntN(40)

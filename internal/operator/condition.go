@@ -33,6 +33,7 @@ type outcome struct {
 	subnet    string // of the primary ENI
 	typeName  string
 	waiting   bool // an attachment is on its way
+	foreign   int  // addresses of the primary ENI that are another CNI's
 	err       error
 }
 
@@ -59,6 +60,9 @@ func condition(o outcome) metav1.Condition {
 		for _, r := range o.plan.Refused {
 			c.Message += fmt.Sprintf("; %s isn't used since %s", r.SubnetID, r.Reason)
 		}
+	}
+	if o.foreign > 0 && o.err == nil {
+		c.Message += fmt.Sprintf("; %d of its primary interface are another CNI's", o.foreign)
 	}
 	if len(c.Message) > maxConditionLength {
 		c.Message = strings.ToValidUTF8(c.Message[:maxConditionLength], "")

@@ -119,7 +119,8 @@ func (w *world) restart() {
 	log := slog.New(slog.DiscardHandler)
 	w.events = events.NewFakeRecorder(1000)
 	inventory, facts := NewInventory(w.sim, "demo", now), NewFacts(w.sim, now)
-	w.nodes = &Nodes{Client: w.client, EC2: w.sim, Inventory: inventory, Facts: facts, Config: w.cfg, Cluster: "demo", Events: w.events, Metrics: m, Log: log, Now: now}
+	w.nodes = &Nodes{Client: w.client, EC2: w.sim, Inventory: inventory, Facts: facts, Config: w.cfg, Cluster: "demo",
+		Neighbour: &Neighbour{Client: w.client, Log: log, Now: now}, Events: w.events, Metrics: m, Log: log, Now: now}
 	w.garbage = &Garbage{Client: w.client, EC2: w.sim, Inventory: inventory, Cluster: "demo", Metrics: m, Log: log, Now: now, Interval: 5 * time.Minute, Grace: staleness}
 	w.around = &Surroundings{Client: w.client, EC2: w.sim, Facts: facts, Cluster: "demo", Region: "us-west-2", Log: log, Now: now, Interval: time.Minute}
 	w.taints = &Taints{Client: w.client, Key: w.cfg.AgentNotReadyTaintKey, Log: log}

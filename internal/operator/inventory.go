@@ -298,6 +298,11 @@ func (v *Inventory) Seed(spec v1alpha1.NodeNetworkSpec) {
 				e.Secondary = append(e.Secondary, addr)
 			}
 		}
+		for _, a := range told.Foreign {
+			if addr, err := netip.ParseAddr(a); err == nil {
+				e.Secondary = append(e.Secondary, addr)
+			}
+		}
 		known := &eniView{addresses: map[netip.Addr]*evidence{}}
 		known.merge(e, now)
 		known.attachedAt = now

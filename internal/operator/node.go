@@ -31,6 +31,7 @@ type Nodes struct {
 	EC2       ec2.API
 	Inventory *Inventory
 	Facts     *Facts
+	Neighbour *Neighbour
 	Config    config.Config
 	Cluster   string
 	Events    events.EventRecorder
@@ -118,6 +119,10 @@ func (r *Nodes) assign(ctx context.Context, node *corev1.Node, nn *v1alpha1.Node
 		// The status of an instance that had the node's name before.
 		nn.Status = v1alpha1.NodeNetworkStatus{Conditions: nn.Status.Conditions}
 	}
+	o, err := r.Neighbour.On(ctx, node, pods)
+	if err != nil {
+		return outcome{err: err}
+	}
 	w := ipam.Watermarks{
 		MinAllocate: r.Config.IPAM.MinAllocate, PreAllocate: r.Config.IPAM.PreAllocate, MaxAllocate: r.Config.IPAM.MaxAllocate,
 		MaxAboveWatermark: r.Config.IPAM.MaxAboveWatermark, FirstInterfaceIndex: r.Config.ENI.FirstInterfaceIndex,
@@ -156,13 +161,13 @@ func (r *Nodes) assign(ctx context.Context, node *corev1.Node, nn *v1alpha1.Node
 			out.err = err
 			return out
 		}
-		if err := r.publish(ctx, node, nn, buildSpec(nn.Spec, v, t, vpc, r.Cluster, w.FirstInterfaceIndex)); err != nil {
+		if err := r.publish(ctx, node, nn, buildSpec(nn.Spec, v, t, vpc, o, r.Cluster, w.FirstInterfaceIndex)); err != nil {
 			out.err = err
 			return out
 		}
-		n := ipamNode(v, t, vpc, w, r.Cluster, nn, out.demand)
+		n := ipamNode(v, t, vpc, o, w, r.Cluster, nn, out.demand)
 		out.plan, out.available, out.limits, out.typeName = ipam.Compute(n), n.Available(), n.Limits, t.Name
-		out.waiting = inTransit(v)
+		out.waiting, out.foreign = inTransit(v), len(foreignOf(nn.Spec))
 		r.Inventory.Want(instanceID, toAttach(out.plan))
 		if len(v.Interfaces) > 0 {
 			out.subnet = v.Interfaces[0].SubnetID

@@ -76,7 +76,8 @@ func TestManyPods(t *testing.T) {
 		t.Fatalf("%d ENIs", len(ours))
 	}
 	for _, e := range ours {
-		want := map[string]string{"weft.dev/managed": "true", "weft.dev/cluster": "demo", "weft.dev/node": "n1", "weft.dev/instance": instance(1), "team": "net"}
+		want := map[string]string{"weft.dev/managed": "true", "weft.dev/cluster": "demo", "weft.dev/node": "n1", "weft.dev/instance": instance(1), "team": "net",
+			"node.k8s.amazonaws.com/no_manage": "true"}
 		if diff := cmp.Diff(want, e.Tags); diff != "" {
 			t.Errorf("tags (-want +got):\n%s", diff)
 		}

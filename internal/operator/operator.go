@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
@@ -134,8 +135,10 @@ func (everywhere) NeedLeaderElection() bool          { return false }
 // NewScheme knows every kind that the operator handles.
 func NewScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	if err := corev1.AddToScheme(s); err != nil {
-		return nil, err
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme} {
+		if err := add(s); err != nil {
+			return nil, err
+		}
 	}
 	return s, v1alpha1.AddToScheme(s)
 }
@@ -171,7 +174,8 @@ func addControllers(mgr manager.Manager, o Options, api ec2.API, cluster, region
 	resynced := make(chan event.GenericEvent)
 	nodes := &Nodes{
 		Client: c, EC2: api, Inventory: inventory, Facts: facts, Config: o.Config, Cluster: cluster,
-		Events: mgr.GetEventRecorder("weft-operator"), Metrics: m, Log: o.Log, Now: now,
+		Neighbour: &Neighbour{Client: mgr.GetAPIReader(), Log: o.Log, Now: now},
+		Events:    mgr.GetEventRecorder("weft-operator"), Metrics: m, Log: o.Log, Now: now,
 	}
 	if err := watchNodes(mgr, nodes, resynced); err != nil {
 		return err

@@ -16,6 +16,7 @@ const podNodeIndex = "spec.nodeName"
 type podRef struct {
 	name    string // namespace/name
 	pending bool   // it needs an address and has none
+	address string // its own, not its node's
 }
 
 func indexPod(o client.Object) []string {
@@ -55,7 +56,11 @@ func podsOf(ctx context.Context, c client.Reader, node string) ([]podRef, error)
 	var out []podRef
 	for i := range list.Items {
 		p := &list.Items[i]
-		out = append(out, podRef{name: p.Namespace + "/" + p.Name, pending: pending(p)})
+		ref := podRef{name: p.Namespace + "/" + p.Name, pending: pending(p)}
+		if !p.Spec.HostNetwork {
+			ref.address = p.Status.PodIP
+		}
+		out = append(out, ref)
 	}
 	return out, nil
 }

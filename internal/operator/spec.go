@@ -24,7 +24,7 @@ func usable(i ec2.Interface, cluster string, first int) bool {
 
 // buildSpec computes what the node's agent is told. An address keeps its generation as long as it stays on
 // its ENI; each new one gets the next.
-func buildSpec(old v1alpha1.NodeNetworkSpec, v View, t ec2.InstanceType, vpc VPC, cluster string, first int) v1alpha1.NodeNetworkSpec {
+func buildSpec(old v1alpha1.NodeNetworkSpec, v View, t ec2.InstanceType, vpc VPC, o others, cluster string, first int) v1alpha1.NodeNetworkSpec {
 	spec := v1alpha1.NodeNetworkSpec{
 		Families: []v1alpha1.Family{v1alpha1.IPv4}, InstanceID: v.Instance.ID, InstanceType: v.Instance.Type,
 		AvailabilityZone: v.Instance.Zone, VPCID: v.Instance.VPCID,
@@ -32,11 +32,15 @@ func buildSpec(old v1alpha1.NodeNetworkSpec, v View, t ec2.InstanceType, vpc VPC
 		Generation: old.Generation,
 	}
 	type place struct{ eni, address string }
-	generations := map[place]int64{}
+	had := map[place]v1alpha1.Address{}
+	told := map[string]*v1alpha1.Interface{}
 	if old.InstanceID == v.Instance.ID {
 		for _, i := range old.Interfaces {
+			if i.Managed {
+				told[i.ID] = &i
+			}
 			for _, a := range i.Addresses {
-				generations[place{i.ID, a.Address}] = a.Generation
+				had[place{i.ID, a.Address}] = a
 			}
 		}
 	}
@@ -53,13 +57,22 @@ func buildSpec(old v1alpha1.NodeNetworkSpec, v View, t ec2.InstanceType, vpc VPC
 			continue
 		}
 		if out.Managed {
-			for _, a := range slices.SortedFunc(slices.Values(i.Secondary), netip.Addr.Compare) {
-				g, ok := generations[place{i.ID, a.String()}]
+			own := slices.SortedFunc(slices.Values(i.Secondary), netip.Addr.Compare)
+			if i.Attachment.DeviceIndex == 0 {
+				// Every other ENI of weft's is weft's alone.
+				var foreign []netip.Addr
+				own, foreign = claim(i.Secondary, told[i.ID], o)
+				for _, a := range foreign {
+					out.Foreign = append(out.Foreign, a.String())
+				}
+			}
+			for _, a := range own {
+				address, ok := had[place{i.ID, a.String()}]
 				if !ok {
 					spec.Generation++
-					g = spec.Generation
+					address = v1alpha1.Address{Address: a.String(), Generation: spec.Generation}
 				}
-				out.Addresses = append(out.Addresses, v1alpha1.Address{Address: a.String(), Generation: g})
+				out.Addresses = append(out.Addresses, address)
 			}
 		}
 		spec.Interfaces = append(spec.Interfaces, out)
@@ -79,8 +92,9 @@ func subnetCIDR(vpc VPC, id string) string {
 	return ""
 }
 
-// ipamNode is the input of the plan for a node. fenced are addresses that its agent gave up.
-func ipamNode(v View, t ec2.InstanceType, vpc VPC, w ipam.Watermarks, cluster string, nn *v1alpha1.NodeNetwork, demand int) ipam.Node {
+// ipamNode is the input of the plan for a node whose spec is written. Addresses that its agent gave up, and
+// another CNI's, count against the limits only.
+func ipamNode(v View, t ec2.InstanceType, vpc VPC, o others, w ipam.Watermarks, cluster string, nn *v1alpha1.NodeNetwork, demand int) ipam.Node {
 	n := ipam.Node{
 		Limits:     ipam.Limits{Interfaces: t.Interfaces, Addresses: t.AddressesPerInterface},
 		Watermarks: w, Used: int(nn.Status.Used + nn.Status.Resting), Demand: demand,
@@ -92,6 +106,7 @@ func ipamNode(v View, t ec2.InstanceType, vpc VPC, w ipam.Watermarks, cluster st
 	for _, l := range releasable(nn) {
 		fenced[l.Address] = true
 	}
+	foreign := foreignOf(nn.Spec)
 	for _, i := range v.Interfaces {
 		e := ipam.Interface{
 			ID: i.ID, SubnetID: i.SubnetID, Attached: i.Attachment != nil, Usable: usable(i, cluster, w.FirstInterfaceIndex),
@@ -102,13 +117,15 @@ func ipamNode(v View, t ec2.InstanceType, vpc VPC, w ipam.Watermarks, cluster st
 				continue
 			}
 			e.DeviceIndex = i.Attachment.DeviceIndex
+			// What weft assigned there now, the other CNI would take for its own.
+			e.Closed = e.DeviceIndex == 0 && o.cni == active
 			if i.Attachment.Status == ec2.AttachmentDetaching {
 				e.Usable = false
 			}
 		}
 		if e.Usable {
 			for _, a := range i.Secondary {
-				if !fenced[a.String()] {
+				if !fenced[a.String()] && !foreign[a.String()] {
 					e.Available++
 				}
 			}
@@ -123,6 +140,17 @@ func ipamNode(v View, t ec2.InstanceType, vpc VPC, w ipam.Watermarks, cluster st
 		n.Subnets = append(n.Subnets, ipam.Subnet{ID: s.ID, Zone: s.Zone, Route: route, Free: s.Free})
 	}
 	return n
+}
+
+// foreignOf are the addresses of another CNI that the agent is told of.
+func foreignOf(spec v1alpha1.NodeNetworkSpec) map[string]bool {
+	out := map[string]bool{}
+	for _, i := range spec.Interfaces {
+		for _, a := range i.Foreign {
+			out[a] = true
+		}
+	}
+	return out
 }
 
 // releasable are the addresses that may be taken from the node.

@@ -149,6 +149,8 @@ func (r *Nodes) tags(node, instanceID string) map[string]string {
 		out = map[string]string{}
 	}
 	out[ec2.TagManaged], out[ec2.TagCluster], out[ec2.TagNode], out[ec2.TagInstance] = "true", r.Cluster, node, instanceID
+	// The AWS VPC CNI leaves such an ENI alone, also if it comes to the node later.
+	out[ec2.TagNoManage] = "true"
 	return out
 }
 

@@ -184,6 +184,25 @@ func TestGarbage(t *testing.T) {
 		t.Fatal("not deleted after the grace")
 	}
 
+	// EC2 says that the instance has ended: two looks are enough. It says nothing: they are not.
+	w.addNode("n2", 2, "m5.large", "subnet-a")
+	w.sim.Terminate(instance(2))
+	for _, n := range []int{2, 3} {
+		w.sim.AddInterface("subnet-a", ec2.Description(instance(n)), "", 0, map[string]string{ec2.TagManaged: "true", ec2.TagCluster: "demo", ec2.TagInstance: instance(n)})
+	}
+	if w.pass(t.Context()); len(w.ours()) != 2 {
+		t.Fatal("deleted at the first look")
+	}
+	w.clock = w.clock.Add(5 * time.Second)
+	w.pass(t.Context())
+	if left := w.ours(); len(left) != 1 || left[0].Tags[ec2.TagInstance] != instance(3) {
+		t.Fatalf("after two looks: %+v, want that of the instance of which nothing is known", left)
+	}
+	w.clock = w.clock.Add(staleness)
+	if w.pass(t.Context()); len(w.ours()) != 0 {
+		t.Fatal("not deleted after the grace")
+	}
+
 	// The role may not attach: what the node wants stays, and there is but one.
 	w.sim.Deny(ec2.ActionAttachInterface)
 	w.addPods("n1", 10)

@@ -14,7 +14,8 @@ import (
 )
 
 // Garbage deletes ENIs that weft made for this cluster and that nobody will use: those of instances that are
-// gone, and those that were not attached for so long that no plan wants them.
+// gone, and those that were not attached for so long that no plan wants them. Two passes have to see an ENI
+// unattached; unless EC2 says that its instance has ended, which nothing undoes, the grace has to be between.
 type Garbage struct {
 	Client    client.Reader
 	EC2       ec2.API
@@ -51,8 +52,8 @@ func (g *Garbage) Start(ctx context.Context) error {
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (g *Garbage) NeedLeaderElection() bool { return true }
 
-// Pass looks for garbage and deletes what an earlier pass saw too, at least the grace ago. It returns how
-// many it suspects and has not deleted.
+// Pass looks for garbage and deletes what an earlier pass saw too. It returns how many it suspects and has not
+// deleted.
 func (g *Garbage) Pass(ctx context.Context) (int, error) {
 	if paused, err := releasing(ctx, g.Client, g.Now()); err != nil || paused {
 		return 0, err
@@ -65,7 +66,7 @@ func (g *Garbage) Pass(ctx context.Context) (int, error) {
 	}
 	now := g.Now()
 	suspects := map[string]time.Time{}
-	var due []ec2.Interface
+	var again []ec2.Interface
 	for _, e := range found {
 		// The filter is EC2's; what is deleted is judged here again.
 		if !e.Managed(g.Cluster) || e.Attachment != nil || e.Status != ec2.StatusAvailable {
@@ -76,28 +77,32 @@ func (g *Garbage) Pass(ctx context.Context) (int, error) {
 			first = now
 		}
 		suspects[e.ID] = first
-		if ok && now.Sub(first) >= g.Grace {
-			due = append(due, e)
+		if ok {
+			again = append(again, e)
 		}
 	}
 	g.suspects = suspects
-	if len(due) == 0 {
+	if len(again) == 0 {
 		return len(suspects), nil
 	}
-	live, err := g.live(ctx, due)
+	states, err := g.states(ctx, again)
 	if err != nil {
 		return len(suspects), err
 	}
 	var errs []error
-	for _, e := range due {
-		if id := e.Tags[ec2.TagInstance]; live[id] && g.Inventory.Wanted(id, e.ID) {
+	for _, e := range again {
+		id := e.Tags[ec2.TagInstance]
+		switch {
+		case states[id] != ended && now.Sub(suspects[e.ID]) < g.Grace:
+			continue
+		case states[id] == lives && g.Inventory.Wanted(id, e.ID):
 			// Its node still tries to attach it, and says why it can't.
 			continue
 		}
 		err := g.EC2.DeleteInterface(ctx, e.ID)
 		switch {
 		case err == nil:
-			g.Log.Info("leaked interface deleted", "interface", e.ID, "instance", e.Tags[ec2.TagInstance], "node", e.Tags[ec2.TagNode], "instanceLives", live[e.Tags[ec2.TagInstance]])
+			g.Log.Info("leaked interface deleted", "interface", e.ID, "instance", id, "node", e.Tags[ec2.TagNode], "instanceLives", states[id] == lives)
 			g.Metrics.deleted.Inc()
 		case errors.Is(err, ec2.ErrNotFound):
 		case errors.Is(err, ec2.ErrInUse):
@@ -109,16 +114,25 @@ func (g *Garbage) Pass(ctx context.Context) (int, error) {
 			continue
 		}
 		delete(g.suspects, e.ID)
-		g.Inventory.Deleted(e.Tags[ec2.TagInstance], e.ID)
+		g.Inventory.Deleted(id, e.ID)
 	}
 	return len(g.suspects), errors.Join(errs...)
 }
 
-// live says which of the ENIs' instances run. An unattached ENI of a live instance is garbage too, unless its
-// node's plan wants it.
-func (g *Garbage) live(ctx context.Context, due []ec2.Interface) (map[string]bool, error) {
+// instanceState is what EC2 says of an ENI's instance.
+type instanceState int
+
+const (
+	unknown instanceState = iota // nothing: which may be because EC2 forgot it, or lags
+	lives
+	ended
+)
+
+// states of the ENIs' instances. An unattached ENI of a live instance is garbage too, unless its node's plan
+// wants it.
+func (g *Garbage) states(ctx context.Context, enis []ec2.Interface) (map[string]instanceState, error) {
 	var ids []string
-	for _, e := range due {
+	for _, e := range enis {
 		if id := e.Tags[ec2.TagInstance]; id != "" && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
@@ -127,11 +141,14 @@ func (g *Garbage) live(ctx context.Context, due []ec2.Interface) (map[string]boo
 	if err != nil {
 		return nil, err
 	}
-	live := map[string]bool{}
+	out := map[string]instanceState{}
 	for _, i := range instances {
-		live[i.ID] = !i.Gone()
+		out[i.ID] = lives
+		if i.Gone() {
+			out[i.ID] = ended
+		}
 	}
-	return live, nil
+	return out, nil
 }
 
 // instanceIDs of the cluster's nodes.

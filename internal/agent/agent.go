@@ -257,9 +257,15 @@ func (a *agent) readJournal(boot string) error {
 		}
 	}
 	a.Log.Info("journal read", "endpoints", len(l.Endpoints), "oldBoot", len(l.OldBoot))
+	fences, written, err := a.openFences()
+	if err != nil {
+		return err
+	}
 	a.manager = endpoint.NewManager(endpoint.Config{
-		Devices: a.node, Programs: a.programs, Journal: j, Log: a.Log, Now: time.Now, Wait: a.AddWait,
+		Devices: a.node, Programs: a.programs, Journal: j, Fences: fences, Log: a.Log, Now: time.Now, Wait: a.AddWait,
 	}, l.Endpoints)
+	nn, _, _ := a.source.get()
+	a.manager.Recover(written, toldFences(nn, a.instance))
 	return nil
 }
 
@@ -415,6 +421,7 @@ func (a *agent) settle() {
 		}
 	}
 	a.manager.Assign(usable)
+	a.fence()
 }
 
 // replay runs the DELs that came while no agent was there.
@@ -430,6 +437,7 @@ func (a *agent) replay(ctx context.Context) error {
 		if err := a.manager.Tidy(); err != nil {
 			a.Log.Warn("journal not tidied", "err", err)
 		}
+		a.fence()
 		if pause(ctx, 5*time.Second) != nil {
 			return nil
 		}

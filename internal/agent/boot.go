@@ -26,6 +26,7 @@ func (p paths) boot() string    { return filepath.Join(p.run, filepath.Base(cont
 func (p paths) ready() string   { return filepath.Join(p.run, filepath.Base(contract.ReadyFile)) }
 func (p paths) lock() string    { return filepath.Join(p.run, filepath.Base(contract.LockFile)) }
 func (p paths) journal() string { return filepath.Join(p.state, filepath.Base(contract.JournalDir)) }
+func (p paths) fences() string  { return filepath.Join(p.state, filepath.Base(contract.FencesFile)) }
 func (p paths) deletes() string { return filepath.Join(p.state, filepath.Base(contract.DeletesDir)) }
 
 // lockNode makes this process the node's only agent. It waits for one that is on its way out.

@@ -49,6 +49,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.addresses, float64(u.Free), "free")
 	gauge(m.addresses, float64(u.Used), "used")
 	gauge(m.addresses, float64(u.Resting), "resting")
+	gauge(m.addresses, float64(len(u.Fenced)), "fenced")
 	gauge(m.endpoints, float64(len(u.Endpoints)))
 	gauge(m.waiting, float64(u.Waiting))
 	counters, err := m.a.programs.dp.Counters()

@@ -14,8 +14,9 @@ const (
 	BootFile   = RunDir + "/boot"     // random token of this boot: namespaces share the kernel's boot_id
 	ReadyFile  = RunDir + "/ready"    // written once the node became ready in this boot
 	LockFile   = RunDir + "/agent.lock"
-	JournalDir = StateDir + "/journal" // endpoints
-	DeletesDir = StateDir + "/deletes" // DELs that came while the agent was away
+	JournalDir = StateDir + "/journal"     // endpoints
+	FencesFile = StateDir + "/fences.json" // addresses that the node gave up
+	DeletesDir = StateDir + "/deletes"     // DELs that came while the agent was away
 
 	CNIConfDir  = "/etc/cni/net.d"
 	CNIConfName = "05-weft.conflist"

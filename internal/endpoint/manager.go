@@ -46,6 +46,9 @@ type Manager struct {
 
 	keys keyLocks
 
+	fencing sync.Mutex // one writer of fences
+	fences  FenceStore
+
 	mu        sync.Mutex
 	pool      *Pool
 	endpoints map[Key]Endpoint
@@ -56,6 +59,8 @@ type Manager struct {
 	waiting   int
 	freed     chan struct{} // closed and replaced when an address may have become free
 	changed   chan struct{} // one token: Usage differs
+	// fencesDiffer: what is on disk isn't what the pool has.
+	fencesDiffer bool
 }
 
 // Config is what a Manager is made of.
@@ -63,6 +68,7 @@ type Config struct {
 	Devices  Devices
 	Programs Programs
 	Journal  *Journal
+	Fences   FenceStore
 	Log      *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
@@ -82,7 +88,7 @@ var ErrJournal = errors.New("journal write failed")
 // NewManager returns a manager that has the endpoints which the journal held.
 func NewManager(c Config, loaded []Endpoint) *Manager {
 	m := &Manager{
-		devices: c.Devices, programs: c.Programs, journal: c.Journal, log: c.Log, now: c.Now, wait: c.Wait,
+		devices: c.Devices, programs: c.Programs, journal: c.Journal, fences: c.Fences, log: c.Log, now: c.Now, wait: c.Wait,
 		keys:      keyLocks{held: map[Key]*keyLock{}},
 		pool:      NewPool(),
 		endpoints: map[Key]Endpoint{},
@@ -437,6 +443,8 @@ type Usage struct {
 	Endpoints []Endpoint
 	// Lost are addresses of endpoints that the node no longer has.
 	Lost []netip.Addr
+	// Fenced are addresses that the operator may take.
+	Fenced []Fence
 }
 
 // Usage returns the state of the pool.
@@ -444,5 +452,5 @@ func (m *Manager) Usage() Usage {
 	eps := m.Endpoints()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Usage{Counts: m.pool.Counts(m.now()), Waiting: m.waiting, Endpoints: eps, Lost: m.pool.Lost()}
+	return Usage{Counts: m.pool.Counts(m.now()), Waiting: m.waiting, Endpoints: eps, Lost: m.pool.Lost(), Fenced: m.pool.fences(true)}
 }

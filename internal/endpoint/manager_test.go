@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -115,7 +116,12 @@ func newTestManager(t *testing.T, dir string, k *simKernel, c *clock, held int) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := NewManager(Config{Devices: k, Programs: k, Journal: j, Log: slog.New(slog.DiscardHandler), Now: c.Now, Wait: 200 * time.Millisecond}, l.Endpoints)
+	f, written, _, err := OpenFences(filepath.Join(dir, "..", filepath.Base(dir)+"-fences.json"), "i-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := NewManager(Config{Devices: k, Programs: k, Journal: j, Fences: f, Log: slog.New(slog.DiscardHandler), Now: c.Now, Wait: 200 * time.Millisecond}, l.Endpoints)
+	m.Recover(written, nil)
 	m.Assign(assigned(0, held))
 	return m
 }

@@ -21,6 +21,8 @@ type Assigned struct {
 	Generation  int64
 	ENI         string
 	DeviceIndex int32
+	// Release: the operator wants it back.
+	Release bool
 }
 
 // Pool knows which assigned addresses are free. It is arithmetic: the caller brings clock and lock.
@@ -28,11 +30,12 @@ type Pool struct {
 	assigned map[netip.Addr]Assigned
 	taken    map[netip.Addr]string // address to the id of its ENI, as it was when taken
 	rested   map[netip.Addr]time.Time
+	fenced   map[netip.Addr]fence
 }
 
 // NewPool returns an empty pool.
 func NewPool() *Pool {
-	return &Pool{assigned: map[netip.Addr]Assigned{}, taken: map[netip.Addr]string{}, rested: map[netip.Addr]time.Time{}}
+	return &Pool{assigned: map[netip.Addr]Assigned{}, taken: map[netip.Addr]string{}, rested: map[netip.Addr]time.Time{}, fenced: map[netip.Addr]fence{}}
 }
 
 // Assign replaces what is assigned. What is taken stays taken, also when it is no longer assigned.
@@ -76,6 +79,9 @@ func (p *Pool) allocate(now time.Time, rest time.Duration) (Assigned, bool) {
 }
 
 func (p *Pool) before(a, b Assigned, used map[string]int) bool {
+	if a.Release != b.Release {
+		return b.Release // what is wanted back is given last
+	}
 	return cmp.Or(
 		cmp.Compare(used[a.ENI], used[b.ENI]),
 		cmp.Compare(a.DeviceIndex, b.DeviceIndex),
@@ -85,7 +91,7 @@ func (p *Pool) before(a, b Assigned, used map[string]int) bool {
 }
 
 func (p *Pool) free(a netip.Addr, now time.Time, rest time.Duration) bool {
-	if _, ok := p.taken[a]; ok {
+	if _, ok := p.taken[a]; ok || p.isFenced(p.assigned[a]) {
 		return false
 	}
 	since, ok := p.rested[a]
@@ -141,13 +147,18 @@ func (p *Pool) Forget(now time.Time) (next time.Duration, any bool) {
 type Counts struct{ Held, Used, Resting, Free int }
 
 // Counts returns how the assigned addresses are used. Used also counts those that are taken though they
-// are no longer assigned.
+// are no longer assigned; fenced ones aren't held.
 func (p *Pool) Counts(now time.Time) Counts {
-	c := Counts{Held: len(p.assigned), Used: len(p.taken)}
-	for a := range p.assigned {
+	c := Counts{Used: len(p.taken)}
+	for a, as := range p.assigned {
+		_, taken := p.taken[a]
+		if p.isFenced(as) && !taken {
+			continue
+		}
+		c.Held++
 		if p.free(a, now, CoolDown) {
 			c.Free++
-		} else if _, ok := p.taken[a]; !ok {
+		} else if !taken {
 			c.Resting++
 		}
 	}

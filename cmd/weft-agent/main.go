@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +17,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := agent.NewCommand().ExecuteContext(ctx)
 	stop()
+	if errors.Is(err, agent.ErrTold) {
+		os.Exit(1)
+	}
 	if err != nil {
 		slog.Error("weft-agent ends", "err", err)
 		fmt.Fprintln(os.Stderr, "weft-agent:", err)

@@ -134,6 +134,7 @@ func (a *agent) live(ctx context.Context) error {
 	a.progress.done(stepDatapath)
 
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.serveAPI(ctx) })
 	g.Go(func() error { return a.Cluster.Watch(ctx, a.source.put, a.source.waits) })
 	g.Go(func() error {
 		if err := a.start(ctx, boot); err != nil {

@@ -22,6 +22,7 @@ import (
 type paths struct{ run, state string }
 
 func (p paths) socket() string  { return filepath.Join(p.run, filepath.Base(contract.CNISocket)) }
+func (p paths) api() string     { return filepath.Join(p.run, filepath.Base(contract.APISocket)) }
 func (p paths) boot() string    { return filepath.Join(p.run, filepath.Base(contract.BootFile)) }
 func (p paths) ready() string   { return filepath.Join(p.run, filepath.Base(contract.ReadyFile)) }
 func (p paths) lock() string    { return filepath.Join(p.run, filepath.Base(contract.LockFile)) }

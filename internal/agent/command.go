@@ -53,7 +53,7 @@ func NewCommand() *cobra.Command {
 	r.StringVar(&f.install.Plugin, "cni-plugin", "/weft-cni", "the CNI plugin to install on the host")
 	r.StringVar(&f.healthAddress, "health-address", fmt.Sprintf("127.0.0.1:%d", contract.AgentHealthPort), "address of /healthz, /readyz and /status")
 	r.StringVar(&f.metricsAddress, "metrics-address", fmt.Sprintf(":%d", contract.AgentMetricsPort), "address of /metrics; empty: none")
-	root.AddCommand(versionCommand(), f.cleanupCommand())
+	root.AddCommand(versionCommand(), f.cleanupCommand(), f.apiCommand())
 	return root
 }
 

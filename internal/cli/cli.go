@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weft-cni/weft/internal/agentapi/remote"
 	"github.com/weft-cni/weft/internal/connectivity"
 	"github.com/weft-cni/weft/internal/kube"
 	"github.com/weft-cni/weft/internal/version"
@@ -53,6 +54,15 @@ func New(deps Deps) *cobra.Command {
 		connectivity.NewCommand(e.cluster.Config, "ghcr.io/weft-cni/probe:"+version.Version),
 	)
 	return root
+}
+
+// agents are those of the chosen cluster.
+func (e *env) agents() (*remote.Agents, error) {
+	c, err := e.cluster.Connect()
+	if err != nil {
+		return nil, err
+	}
+	return remote.New(c.Kube, c.Config, e.cluster.Namespace), nil
 }
 
 // silent is an error of which everything has been printed already.

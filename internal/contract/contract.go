@@ -10,9 +10,10 @@ const (
 	RunDir   = "/run/weft"     // emptied by a boot
 	StateDir = "/var/lib/weft" // survives a boot
 
-	CNISocket  = RunDir + "/cni.sock" // 0600, served by the agent
-	BootFile   = RunDir + "/boot"     // random token of this boot: namespaces share the kernel's boot_id
-	ReadyFile  = RunDir + "/ready"    // written once the node became ready in this boot
+	CNISocket  = RunDir + "/cni.sock"   // 0600, served by the agent
+	APISocket  = RunDir + "/agent.sock" // 0600, served by the agent: what people ask it
+	BootFile   = RunDir + "/boot"       // random token of this boot: namespaces share the kernel's boot_id
+	ReadyFile  = RunDir + "/ready"      // written once the node became ready in this boot
 	LockFile   = RunDir + "/agent.lock"
 	JournalDir = StateDir + "/journal"     // endpoints
 	FencesFile = StateDir + "/fences.json" // addresses that the node gave up

@@ -163,7 +163,7 @@ func TestKilledAndTerminated(t *testing.T) {
 	}
 }
 
-// An ENI is garbage only when two passes, a minute apart, see it unattached; one that a live node wants
+// An ENI is garbage only when two passes, half a minute apart, see it unattached; one that a live node wants
 // never is.
 func TestGarbage(t *testing.T) {
 	w := newWorld(t)
@@ -173,12 +173,12 @@ func TestGarbage(t *testing.T) {
 	w.sim.AddInterface("subnet-a", ec2.Description(instance(1)), "", 0, tags)
 	for range 5 {
 		w.pass(t.Context())
-		w.clock = w.clock.Add(10 * time.Second)
+		w.clock = w.clock.Add(collectGrace / 6)
 	}
 	if len(w.ours()) != 1 {
 		t.Fatal("deleted within the grace")
 	}
-	w.clock = w.clock.Add(20 * time.Second)
+	w.clock = w.clock.Add(collectGrace / 3)
 	w.pass(t.Context())
 	if len(w.ours()) != 0 {
 		t.Fatal("not deleted after the grace")
@@ -198,7 +198,7 @@ func TestGarbage(t *testing.T) {
 	if left := w.ours(); len(left) != 1 || left[0].Tags[ec2.TagInstance] != instance(3) {
 		t.Fatalf("after two looks: %+v, want that of the instance of which nothing is known", left)
 	}
-	w.clock = w.clock.Add(staleness)
+	w.clock = w.clock.Add(collectGrace)
 	if w.pass(t.Context()); len(w.ours()) != 0 {
 		t.Fatal("not deleted after the grace")
 	}

@@ -13,6 +13,10 @@ import (
 	"github.com/weft-cni/weft/internal/ec2"
 )
 
+// collectGrace is how long an ENI of an instance that may live has to be seen unattached. It covers a leader
+// that was replaced and still acts; a mistake costs that one a repeated step, since EC2 deletes no attached ENI.
+const collectGrace = 30 * time.Second
+
 // Garbage deletes ENIs that weft made for this cluster and that nobody will use: those of instances that are
 // gone, and those that were not attached for so long that no plan wants them. Two passes have to see an ENI
 // unattached; unless EC2 says that its instance has ended, which nothing undoes, the grace has to be between.

@@ -121,7 +121,7 @@ func (w *world) restart() {
 	inventory, facts := NewInventory(w.sim, "demo", now), NewFacts(w.sim, now)
 	w.nodes = &Nodes{Client: w.client, EC2: w.sim, Inventory: inventory, Facts: facts, Config: w.cfg, Cluster: "demo",
 		Neighbour: &Neighbour{Client: w.client, Log: log, Now: now}, Events: w.events, Metrics: m, Log: log, Now: now}
-	w.garbage = &Garbage{Client: w.client, EC2: w.sim, Inventory: inventory, Cluster: "demo", Metrics: m, Log: log, Now: now, Interval: 5 * time.Minute, Grace: staleness}
+	w.garbage = &Garbage{Client: w.client, EC2: w.sim, Inventory: inventory, Cluster: "demo", Metrics: m, Log: log, Now: now, Interval: 5 * time.Minute, Grace: collectGrace}
 	w.around = &Surroundings{Client: w.client, EC2: w.sim, Facts: facts, Cluster: "demo", Region: "us-west-2", Log: log, Now: now, Interval: time.Minute}
 	w.taints = &Taints{Client: w.client, Key: w.cfg.AgentNotReadyTaintKey, Log: log}
 }

@@ -191,7 +191,7 @@ func addControllers(mgr manager.Manager, o Options, api ec2.API, cluster, region
 	}
 	if interval := o.Config.ENI.GCInterval.Duration; interval > 0 {
 		runnables = append(runnables, &Garbage{
-			Client: c, EC2: api, Inventory: inventory, Cluster: cluster, Metrics: m, Log: o.Log, Now: now, Interval: interval, Grace: staleness,
+			Client: c, EC2: api, Inventory: inventory, Cluster: cluster, Metrics: m, Log: o.Log, Now: now, Interval: interval, Grace: collectGrace,
 		})
 	}
 	for _, r := range runnables {

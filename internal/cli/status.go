@@ -52,7 +52,10 @@ func runStatus(ctx context.Context, e *env, o statusOptions) error {
 	read := func(ctx context.Context) (status.Snapshot, error) {
 		return status.Collect(ctx, client, e.cluster.Namespace)
 	}
-	var report status.Report
+	var (
+		report status.Report
+		absent error
+	)
 	if o.wait {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, o.waitDuration)
@@ -62,7 +65,12 @@ func runStatus(ctx context.Context, e *env, o statusOptions) error {
 				fmt.Fprintln(e.Err, "waiting:", r.Brief())
 			}
 		})
-		if err != nil && !errors.Is(err, status.ErrUnhealthy) {
+		if errors.Is(err, status.ErrAbsent) {
+			absent = fmt.Errorf("%w in namespace %s: nothing to wait for; weft install installs it, --namespace names another namespace", err, e.cluster.Namespace)
+			if o.output == "" {
+				return absent
+			}
+		} else if err != nil && !errors.Is(err, status.ErrUnhealthy) {
 			return err
 		}
 	} else {
@@ -88,6 +96,8 @@ func runStatus(ctx context.Context, e *env, o statusOptions) error {
 	switch {
 	case well:
 		return nil
+	case absent != nil:
+		return absent
 	case o.wait:
 		return fmt.Errorf("%w after %s: %s", status.ErrUnhealthy, o.waitDuration, report.Brief())
 	}

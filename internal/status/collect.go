@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,7 +18,7 @@ import (
 
 // Collect reads a snapshot.
 func Collect(ctx context.Context, c *kube.Client, namespace string) (Snapshot, error) {
-	s := Snapshot{Namespace: namespace, TaintKey: contract.DefaultTaintKey}
+	s := Snapshot{Namespace: namespace, TaintKey: contract.DefaultTaintKey, HostPods: map[string]int{}}
 	failed := func(what string, err error) (Snapshot, error) {
 		if apierrors.IsForbidden(err) {
 			return s, fmt.Errorf("%s: %w; status needs the rights of ClusterRole view and those to list nodes and weft.dev", what, err)
@@ -41,6 +42,11 @@ func Collect(ctx context.Context, c *kube.Client, namespace string) (Snapshot, e
 	case !apierrors.IsNotFound(err):
 		return failed("deployment "+namespace+"/weft-operator", err)
 	}
+	if s.Agent == nil && s.Operator == nil {
+		if s.Release, err = released(ctx, c, namespace); err != nil {
+			return failed("releases of Helm", err)
+		}
+	}
 	if cm, err := c.Kube.CoreV1().ConfigMaps(namespace).Get(ctx, config.ConfigMap, metav1.GetOptions{}); err == nil {
 		if parsed, err := config.Parse([]byte(cm.Data[config.Key])); err == nil {
 			s.TaintKey = parsed.AgentNotReadyTaintKey
@@ -56,6 +62,9 @@ func Collect(ctx context.Context, c *kube.Client, namespace string) (Snapshot, e
 		return failed("pods", err)
 	}
 	for _, p := range pods.Items {
+		if p.Spec.HostNetwork && p.Spec.NodeName != "" && !ended(&p) {
+			s.HostPods[p.Spec.NodeName]++
+		}
 		name := p.Labels[NameLabel]
 		switch {
 		case p.Namespace == namespace && (name == AgentName || name == OperatorName):
@@ -91,4 +100,15 @@ func Collect(ctx context.Context, c *kube.Client, namespace string) (Snapshot, e
 		return failed("validatingadmissionpolicy weft-own-node", err)
 	}
 	return s, nil
+}
+
+// released looks for a release of Helm, which has it in secrets. Who may not look is told of none.
+func released(ctx context.Context, c *kube.Client, namespace string) (bool, error) {
+	l := metav1.PartialObjectMetadataList{}
+	l.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
+	err := c.Objects.List(ctx, &l, client.InNamespace(namespace), client.MatchingLabels{"owner": "helm", "name": "weft"})
+	if apierrors.IsForbidden(err) {
+		return false, nil
+	}
+	return len(l.Items) > 0, err
 }

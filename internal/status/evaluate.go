@@ -34,8 +34,11 @@ func Evaluate(s Snapshot) Report {
 		e.report.Components = append(e.report.Components, Component{Name: absent, State: Disabled})
 	}
 	e.nodes()
+	e.kubelets()
+	e.capacities()
 	e.surroundings()
 	e.pods()
+	e.dns()
 	e.images()
 	r := e.report
 	r.Healthy = r.OK(false)
@@ -302,7 +305,7 @@ func (e *evaluation) pods() {
 		p := &e.Pods[i]
 		name := p.Namespace + "/" + p.Name
 		switch {
-		case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
+		case ended(p):
 		case p.Status.PodIP == "":
 			if p.Status.Phase == corev1.PodPending && p.Namespace == metav1.NamespaceSystem {
 				pending = append(pending, name)

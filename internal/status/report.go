@@ -21,12 +21,16 @@ type Snapshot struct {
 	Agent    *appsv1.DaemonSet
 	Operator *appsv1.Deployment
 	// Own are weft's pods, Pods all others that have a network of their own.
-	Own, Pods      []corev1.Pod
+	Own, Pods []corev1.Pod
+	// HostPods counts, by node, the pods that live in its own network.
+	HostPods       map[string]int
 	Nodes          []corev1.Node
 	NodeNetworks   []v1alpha1.NodeNetwork
 	ClusterNetwork *v1alpha1.ClusterNetwork
 	// NoResources: the CRDs of weft.dev are not there.
 	NoResources bool
+	// Release: Helm has a release of weft in the namespace, whatever of it is there.
+	Release bool
 	// OwnNodeOnly: the admission policy that keeps an agent's token to its own node is there.
 	OwnNodeOnly bool
 }

@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weft-cni/weft/api/v1alpha1"
@@ -87,6 +88,32 @@ func condition(s *Snapshot, kind string, value metav1.ConditionStatus, reason, m
 		}
 	}
 	n.Status.Conditions = append(n.Status.Conditions, metav1.Condition{Type: kind, Status: value, Reason: reason, Message: message})
+}
+
+func kubelet(s *Snapshot, ready corev1.ConditionStatus, message string) {
+	reason := map[corev1.ConditionStatus]string{corev1.ConditionTrue: "KubeletReady", corev1.ConditionFalse: "KubeletNotReady"}[ready]
+	s.Nodes[0].Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready, Reason: reason, Message: message}}
+}
+
+func dns(name string, ready bool) corev1.Pod {
+	p := pod("coredns-"+name, "", "node-0")
+	p.Labels = map[string]string{"k8s-app": "kube-dns"}
+	p.Status.PodIP = "192.168.9.9"
+	if !ready {
+		p.Status.PodIP, p.Status.Conditions, p.Status.Phase = "", nil, corev1.PodPending
+		p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}
+	}
+	return p
+}
+
+// capacities gives every node max-pods, its addresses and the pods in its own network.
+func capacities(s *Snapshot, maxPods int64, capacity int32, host int) {
+	s.HostPods = map[string]int{}
+	for i := range s.Nodes {
+		s.HostPods[s.Nodes[i].Name] = host
+		s.Nodes[i].Status.Allocatable = corev1.ResourceList{corev1.ResourcePods: *resource.NewQuantity(maxPods, resource.DecimalSI)}
+		s.NodeNetworks[i].Spec.InstanceType, s.NodeNetworks[i].Status.Capacity = "m5.xlarge", capacity
+	}
 }
 
 func TestEvaluate(t *testing.T) {
@@ -178,6 +205,26 @@ func TestEvaluate(t *testing.T) {
 			warnings: []string{"node node-0: is ready, but still has the start-up taint"}},
 		{name: "no address free", nodes: 2, change: func(s *Snapshot) { s.NodeNetworks[0].Status.Waiting = 3 }, warnings: []string{"node node-0: 3 pods wait for an address"}},
 		{name: "another instance's status", nodes: 2, change: func(s *Snapshot) { s.NodeNetworks[0].Status.InstanceID = "i-old" }, warnings: []string{"node node-0: its NodeNetwork's status is of instance i-old"}},
+		{name: "kubelet is behind", nodes: 2, change: func(s *Snapshot) {
+			kubelet(s, corev1.ConditionFalse, "container runtime network not ready: cni plugin not initialized")
+		}, errors: []string{"node node-0: its agent is ready, its kubelet isn't: KubeletNotReady: container runtime network not ready"}},
+		{name: "kubelet is ready", nodes: 2, change: func(s *Snapshot) { kubelet(s, corev1.ConditionTrue, "") }},
+		{name: "kubelet and agent aren't ready", nodes: 2, change: func(s *Snapshot) {
+			agentDown(s, nil)
+			kubelet(s, corev1.ConditionFalse, "cni plugin not initialized")
+		}, errors: []string{"agent on node node-0: runs but isn't ready"}},
+		{name: "no DNS yet", nodes: 2, change: func(s *Snapshot) { s.Pods = append(s.Pods, dns("a", false), dns("b", false)) },
+			warnings: []string{"cluster DNS: none of 2 pods is ready: coredns-a is being created -> kubectl -n kube-system describe pods -l k8s-app=kube-dns"}},
+		{name: "half of DNS", nodes: 2, change: func(s *Snapshot) { s.Pods = append(s.Pods, dns("a", false), dns("b", true)) }, notes: []string{"not managed: kube-system/coredns-b"}},
+		{name: "more pods than addresses", nodes: 5, change: func(s *Snapshot) { capacities(s, 58, 42, 3) },
+			notes: []string{"nodes node-0, node-1, node-2, 2 more: max-pods is 58, but with these settings an instance of type m5.xlarge has addresses for 42 pods, beside 3 in the host's network: the scheduler may place pods there that get no address -> set max-pods to 45 ("}},
+		{name: "max-pods as EKS computes it", nodes: 2, change: func(s *Snapshot) { capacities(s, 58, 56, 1) }},
+		{name: "max-pods beside many pods of the host", nodes: 2, change: func(s *Snapshot) { capacities(s, 58, 50, 8) }},
+		{name: "one node is smaller", nodes: 3, change: func(s *Snapshot) {
+			capacities(s, 58, 56, 3)
+			s.NodeNetworks[1].Status.Capacity = 20
+		}, notes: []string{"node node-1: max-pods is 58, but with these settings an instance of type m5.xlarge has addresses for 20 pods"}},
+		{name: "capacity isn't known yet", nodes: 2, change: func(s *Snapshot) { capacities(s, 58, 0, 3) }},
 		{name: "no node wants it", nodes: 2, change: func(s *Snapshot) { s.Agent.Status = appsv1.DaemonSetStatus{}; s.Own = s.Own[1:2] }, warnings: []string{"no node wants an agent"}},
 		{name: "a roll-out", nodes: 2, change: func(s *Snapshot) { s.Agent.Status.UpdatedNumberScheduled = 1 }, warnings: []string{"is being rolled out: 1 of 2"}},
 		{name: "before 1.30", nodes: 2, change: func(s *Snapshot) { s.OwnNodeOnly, s.Kubernetes = false, "v1.27.9" }, notes: []string{"needs Kubernetes 1.30, this is v1.27.9"}},
@@ -286,5 +333,27 @@ func TestWait(t *testing.T) {
 	away := errors.New("no cluster")
 	if _, err = Wait(ctx2, func(context.Context) (Snapshot, error) { return Snapshot{}, away }, false, time.Millisecond, func(Report) {}); !errors.Is(err, away) {
 		t.Errorf("found %v", err)
+	}
+}
+
+// What was never installed isn't waited for; what is being installed is.
+func TestWaitForNothing(t *testing.T) {
+	none := Snapshot{Namespace: "kube-system", Nodes: healthy(2).Nodes}
+	said := 0
+	r, err := Wait(t.Context(), func(context.Context) (Snapshot, error) { return none, nil }, false, time.Hour, func(Report) { said++ })
+	if !errors.Is(err, ErrAbsent) || r.Healthy || said != 1 {
+		t.Errorf("found %v, healthy %v, said %d times", err, r.Healthy, said)
+	}
+	n := 0
+	_, err = Wait(t.Context(), func(context.Context) (Snapshot, error) {
+		if n++; n < 3 {
+			coming := none
+			coming.Release = true
+			return coming, nil
+		}
+		return healthy(2), nil
+	}, false, time.Millisecond, func(Report) {})
+	if err != nil || n != 3 {
+		t.Errorf("found %v after %d readings", err, n)
 	}
 }

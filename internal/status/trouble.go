@@ -82,6 +82,11 @@ func image(p *corev1.Pod, st corev1.ContainerStatus) string {
 	return st.Image
 }
 
+// ended: its containers won't run again.
+func ended(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
 func podReady(p *corev1.Pod) bool {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {

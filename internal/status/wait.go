@@ -7,7 +7,8 @@ import (
 )
 
 // Wait judges again and again until all is well, and gives the last report. changed is called with each
-// report that differs from the one before. A reading that fails is tried again: API servers restart.
+// report that differs from the one before. A reading that fails is tried again: API servers restart. Where
+// nothing was installed nothing is waited for.
 func Wait(ctx context.Context, read func(context.Context) (Snapshot, error), ignoreWarnings bool, interval time.Duration, changed func(Report)) (Report, error) {
 	var (
 		last Report
@@ -29,6 +30,9 @@ func Wait(ctx context.Context, read func(context.Context) (Snapshot, error), ign
 			if r.OK(ignoreWarnings) {
 				return r, nil
 			}
+			if s.Absent() {
+				return r, ErrAbsent
+			}
 		} else if ctx.Err() == nil {
 			fail = err
 		}
@@ -45,6 +49,12 @@ func Wait(ctx context.Context, read func(context.Context) (Snapshot, error), ign
 		}
 	}
 }
+
+// Absent: weft is not there and nobody is installing it.
+func (s Snapshot) Absent() bool { return s.Agent == nil && s.Operator == nil && !s.Release }
+
+// ErrAbsent ends a wait for what was never installed.
+var ErrAbsent = errors.New("weft is not installed")
 
 // ErrUnhealthy ends a status whose report names what is missing.
 var ErrUnhealthy = errors.New("weft is not healthy")

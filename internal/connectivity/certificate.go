@@ -4,13 +4,43 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"time"
 )
+
+// certificateRest is what a certificate of an earlier run must have left to serve another one.
+const certificateRest = time.Hour
+
+// usable says whether the pair of an earlier run serves these names for the whole of another run.
+func usable(cert, key []byte, now time.Time, names ...string) bool {
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return false
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil || now.Before(leaf.NotBefore) || now.Add(certificateRest).After(leaf.NotAfter) {
+		return false
+	}
+	for _, n := range names {
+		if leaf.VerifyHostname(n) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// fingerprint tells one certificate from another.
+func fingerprint(cert []byte) string {
+	sum := sha256.Sum256(cert)
+	return hex.EncodeToString(sum[:])
+}
 
 // certificate makes a self-signed one for the names, good for a day: the API server gets it as its CA.
 func certificate(now time.Time, names ...string) (cert, key []byte, err error) {

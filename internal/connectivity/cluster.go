@@ -193,10 +193,26 @@ func final(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)
 }
 
-// until asks every half second until done says so, an answer is final, or ctx ends; then it returns what was
+// sayAfter is how long a wait may take in silence.
+const sayAfter = 5 * time.Second
+
+// saying writes what a wait lacks when that changes, once it has lasted sayAfter.
+func saying(w io.Writer, what string, now func() time.Time, done func() (string, error)) func() (string, error) {
+	began, last := now(), ""
+	return func() (string, error) {
+		missing, err := done()
+		if err == nil && missing != "" && missing != last && now().Sub(began) >= sayAfter {
+			last = missing
+			fmt.Fprintf(w, "waiting for %s: %s\n", what, missing)
+		}
+		return missing, err
+	}
+}
+
+// until asks several times a second until done says so, an answer is final, or ctx ends; then it returns what was
 // last missing.
 func until(ctx context.Context, what string, done func() (missing string, err error)) error {
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		missing, err := done()

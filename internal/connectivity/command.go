@@ -122,7 +122,7 @@ func (o options) run(cmd *cobra.Command, connect func() (*rest.Config, error)) (
 			err = errors.Join(err, fmt.Errorf("connectivity test left something behind: %w", werr))
 		}
 	}()
-	env, err := cluster.Deploy(ctx, o.image, progress)
+	env, err := cluster.Deploy(ctx, o.image, o.actionTimeout, progress)
 	if err != nil {
 		return fmt.Errorf("connectivity test could not start: %w", err)
 	}

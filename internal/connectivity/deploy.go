@@ -30,20 +30,20 @@ func upgradeFailed(err error) bool {
 }
 
 // Deploy makes the namespace and all that is in it, waits until it serves, and describes it. Everything that
-// it makes goes with the namespace.
-func (c *Cluster) Deploy(ctx context.Context, image string, w io.Writer) (*Env, error) {
+// it makes goes with the namespace. What an earlier run left there serves again if it is as it should be. attempt is
+// how long the API server waits for the webhook.
+func (c *Cluster) Deploy(ctx context.Context, image string, attempt time.Duration, w io.Writer) (*Env, error) {
 	ns, err := c.ensureNamespace(ctx)
 	if err != nil {
 		return nil, err
 	}
-	host := appWebhook + "." + c.namespace + ".svc"
-	cert, key, err := certificate(time.Now(), host, appWebhook+"."+c.namespace)
+	cert, key, err := c.certificate(ctx, appWebhook+"."+c.namespace+".svc", appWebhook+"."+c.namespace)
 	if err != nil {
 		return nil, err
 	}
 	deployment := webhookDeployment(c.namespace, image)
 	// A new certificate needs a new pod.
-	deployment.Spec.Template.Annotations = map[string]string{"connectivity.weft.dev/certificate": time.Now().UTC().Format(time.RFC3339Nano)}
+	deployment.Spec.Template.Annotations = map[string]string{"connectivity.weft.dev/certificate": fingerprint(cert)}
 	type object struct {
 		gvr  schema.GroupVersionResource
 		name string
@@ -63,7 +63,7 @@ func (c *Cluster) Deploy(ctx context.Context, image string, w io.Writer) (*Env, 
 		}
 	}
 	fmt.Fprintf(w, "waiting for the test's pods in namespace %s\n", c.namespace)
-	if err := until(ctx, "the test's pods", func() (string, error) { return c.unready(ctx) }); err != nil {
+	if err := until(ctx, "the test's pods", saying(w, "the test's pods", time.Now, func() (string, error) { return c.unready(ctx) })); err != nil {
 		return nil, err
 	}
 	env := &Env{Prober: c, ControlPlane: c}
@@ -83,13 +83,27 @@ func (c *Cluster) Deploy(ctx context.Context, image string, w io.Writer) (*Env, 
 				NodePort: got.Spec.Ports[0].NodePort, Backend: e, Local: got.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal})
 		}
 	}
-	for _, o := range clusterObjects(ns, cert) {
+	for _, o := range clusterObjects(ns, cert, attempt) {
 		if err := c.apply(ctx, c.dynamic.Resource(gvrOf(o)), o.GetName(), o); err != nil {
 			return nil, denied(fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err))
 		}
 	}
 	err = until(ctx, "endpoints of the test's services", func() (string, error) { return c.unserved(ctx, env.Services) })
 	return env, err
+}
+
+// certificate is the one of an earlier run, if it is good for this one too, or a new one.
+func (c *Cluster) certificate(ctx context.Context, names ...string) (cert, key []byte, err error) {
+	s, err := c.client.CoreV1().Secrets(c.namespace).Get(ctx, secretTLS, metav1.GetOptions{})
+	switch {
+	case err == nil:
+		if cert, key = s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]; usable(cert, key, time.Now(), names...) {
+			return cert, key, nil
+		}
+	case !apierrors.IsNotFound(err):
+		return nil, nil, denied(fmt.Errorf("secret %s: %w", secretTLS, err))
+	}
+	return certificate(time.Now(), names...)
 }
 
 func gvrOf(o *unstructured.Unstructured) schema.GroupVersionResource {
@@ -105,7 +119,7 @@ func (c *Cluster) Withdraw(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	var errs []error
-	for _, o := range clusterObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.namespace}}, nil) {
+	for _, o := range clusterObjects(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.namespace}}, nil, 0) {
 		err := c.dynamic.Resource(gvrOf(o)).Delete(ctx, o.GetName(), metav1.DeleteOptions{})
 		if err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("%s %s: %w", o.GetKind(), o.GetName(), err))

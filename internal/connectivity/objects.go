@@ -3,6 +3,7 @@ package connectivity
 import (
 	"encoding/base64"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -136,16 +137,21 @@ func tlsSecret(ns string, cert, key []byte) *corev1.Secret {
 	}
 }
 
+// webhookSeconds is the time of one attempt as a webhook configuration can say it: 1 to 30 whole seconds.
+func webhookSeconds(attempt time.Duration) int64 {
+	return int64(min(max((attempt+time.Second-1)/time.Second, 1), 30))
+}
+
 // clusterObjects are the webhook's configuration and the APIService. The namespace owns them, so that removing
 // it removes them too.
-func clusterObjects(ns *corev1.Namespace, ca []byte) []*unstructured.Unstructured {
+func clusterObjects(ns *corev1.Namespace, ca []byte, attempt time.Duration) []*unstructured.Unstructured {
 	owner := []any{map[string]any{"apiVersion": "v1", "kind": "Namespace", "name": ns.Name, "uid": string(ns.UID)}}
 	bundle := base64.StdEncoding.EncodeToString(ca)
 	hook := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
 		"metadata": map[string]any{"name": "connectivity." + ns.Name + ".weft.dev", "ownerReferences": owner},
 		"webhooks": []any{map[string]any{
-			"name": "judge." + probe.APIGroup, "failurePolicy": "Fail", "sideEffects": "None", "timeoutSeconds": int64(5),
+			"name": "judge." + probe.APIGroup, "failurePolicy": "Fail", "sideEffects": "None", "timeoutSeconds": webhookSeconds(attempt),
 			"admissionReviewVersions": []any{"v1"},
 			"namespaceSelector":       map[string]any{"matchLabels": map[string]any{corev1.LabelMetadataName: ns.Name}},
 			"objectSelector":          map[string]any{"matchLabels": map[string]any{labelJudged: "true"}},

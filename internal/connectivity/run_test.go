@@ -257,6 +257,27 @@ func TestFinalAnswers(t *testing.T) {
 	}
 }
 
+// TestSaying: a long wait tells what it lacks, once for each thing; a short one nothing.
+func TestSaying(t *testing.T) {
+	var b bytes.Buffer
+	at := time.Unix(0, 0)
+	lacks := []string{"a", "a", "a", "b", "b", "", "b"}
+	step := saying(&b, "it", func() time.Time { return at }, func() (string, error) {
+		m := lacks[0]
+		lacks = lacks[1:]
+		return m, nil
+	})
+	for _, after := range []time.Duration{0, sayAfter - 1, sayAfter, sayAfter + 1, sayAfter + 2, sayAfter + 3, sayAfter + 4} {
+		at = time.Unix(0, 0).Add(after)
+		if _, err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := b.String(), "waiting for it: a\nwaiting for it: b\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // TestEndedRun: what wasn't tried any more says so.
 func TestEndedRun(t *testing.T) {
 	e, n := cluster()

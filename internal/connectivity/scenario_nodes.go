@@ -39,8 +39,8 @@ func (hostToPod) Actions(e *Env) []Action {
 	for _, h := range e.Hosts {
 		for _, p := range e.Echoes {
 			out = append(out,
-				e.httpAction(h, p.String(), url(p.IP, echoPort), nil, fromPod(p.Name)),
-				e.icmpAction(h, p.String(), p.IP, nil))
+				e.httpAction(h, p.String(), url(p.IP, echoPort), between(h, p), fromPod(p.Name)),
+				e.icmpAction(h, p.String(), p.IP, between(h, p)))
 		}
 	}
 	return out

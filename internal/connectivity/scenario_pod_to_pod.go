@@ -1,5 +1,7 @@
 package connectivity
 
+import "github.com/weft-cni/weft/internal/probe"
+
 // podToPodSameNode: a pod reaches a pod of its own node by address.
 type podToPodSameNode struct{}
 
@@ -23,11 +25,19 @@ func podToPod(e *Env, pick func(Pod, []Pod) []Pod) []Action {
 	for _, c := range e.Clients {
 		for _, p := range pick(c, e.Echoes) {
 			out = append(out,
-				e.httpAction(c, p.String(), url(p.IP, echoPort), nil, fromPod(p.Name)),
-				e.icmpAction(c, p.String(), p.IP, nil))
+				e.httpAction(c, p.String(), url(p.IP, echoPort), between(c, p), fromPod(p.Name)),
+				e.icmpAction(c, p.String(), p.IP, between(c, p)))
 		}
 	}
 	return out
+}
+
+// between are the causes for a path from a pod or node to a pod. On one node no security group and no router has a say.
+func between(from, to Pod) causes {
+	if from.Node != to.Node {
+		return nil
+	}
+	return causes{probe.Timeout: "node " + from.Node + " itself drops the packets: a rule of its firewall (nft list ruleset), or what weft put there (weft status); no security group acts between places on one node"}
 }
 
 func oneNode(e *Env) string {

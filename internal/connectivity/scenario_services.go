@@ -34,7 +34,7 @@ func (podToItself) Actions(e *Env) []Action {
 	var out []Action
 	for _, s := range e.Services {
 		if !s.Local {
-			out = append(out, e.httpAction(s.Backend, "itself by service "+s.Name, url(s.ClusterIP, s.Port), serviceCauses(), fromPod(s.Backend.Name)))
+			out = append(out, e.httpAction(s.Backend, "itself by service "+s.Name, url(s.ClusterIP, s.Port), itselfCauses(), fromPod(s.Backend.Name)))
 		}
 	}
 	return out
@@ -118,6 +118,13 @@ func clientIsOneOf(want []string, path string) func(probe.Result) Outcome {
 		}
 		return Outcome{Want: fmt.Sprintf("source address %v", want), Seen: "source address " + host, Cause: "the source was rewritten " + path}
 	}
+}
+
+// itselfCauses: a pod that meets its own address as a stranger's drops the packet.
+func itselfCauses() causes {
+	c := serviceCauses()
+	c[probe.Timeout] = "kube-proxy did not give the packet another source (its mark for pods that reach themselves is missing, or another program's rule comes first), so the pod sees its own address come from outside and drops it; or the service's rules are missing"
+	return c
 }
 
 func serviceCauses() causes {

@@ -3,12 +3,17 @@ package probe
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +95,68 @@ func TestServerEndsWithItsContext(t *testing.T) {
 	if err := (Server{Addr: taken.Addr().String(), Log: slog.New(slog.NewTextHandler(io.Discard, nil))}).Run(t.Context()); err == nil {
 		t.Fatal("a taken port is no error")
 	}
+}
+
+// TestEachCallIsAConnection: the API server's calls don't share one, whatever its client would like.
+func TestEachCallIsAConnection(t *testing.T) {
+	s := httptest.NewTLSServer(nil)
+	pair := s.TLS.Certificates[0]
+	s.Close()
+	dir := t.TempDir()
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := filepath.Join(dir, "tls.crt")
+	for name, b := range map[string]*pem.Block{"tls.crt": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, "tls.key": {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addr := freeAddress(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Server{Addr: "127.0.0.1:0", TLSAddr: addr, CertFile: cert, KeyFile: filepath.Join(dir, "tls.key"), Log: slog.New(slog.NewTextHandler(io.Discard, nil))}.Run(ctx)
+	}()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	locals := map[string]bool{}
+	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { locals[i.Conn.LocalAddr().String()] = true }}
+	deadline := time.Now().Add(10 * time.Second)
+	for calls := 0; calls < 3; {
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodGet, "https://"+addr+"/apis", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+			continue // it doesn't listen yet
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.ProtoMajor != 1 {
+			t.Fatalf("got HTTP/%d, %v", resp.ProtoMajor, err)
+		}
+		resp.Body.Close()
+		calls++
+	}
+	if len(locals) != 3 {
+		t.Errorf("3 calls took %d connections", len(locals))
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func TestWebhook(t *testing.T) {

@@ -28,6 +28,13 @@ func (s Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	start := func(addr string, h http.Handler, cert, key string) {
 		srv := &http.Server{Addr: addr, Handler: h, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}
+		if cert != "" {
+			// The API server would keep a connection for many calls, and one that is open outlives the rule that
+			// let it in: each call must prove the path anew.
+			srv.Protocols = new(http.Protocols)
+			srv.Protocols.SetHTTP1(true)
+			srv.SetKeepAlivesEnabled(false)
+		}
 		g.Go(func() error {
 			l, err := net.Listen("tcp", addr)
 			if err != nil {

@@ -15,6 +15,7 @@ struct weft_addr {
 };
 
 #define ENDPOINT_VALID (1u << 0)
+#define ENDPOINT_QUEUED (1u << 1) /* limited bandwidth: delivered through its device's queue */
 
 /* weft_endpoints[ifindex - IFINDEX_BASE]; one cache line. */
 struct weft_endpoint {
@@ -219,3 +220,5 @@ struct weft_fragment {
 
 #define MAX_ADDRESSES 16384
 #define MAX_ENIS 65 /* handles 1..64 */
+/* A bound only: memory is taken by entry. */
+#define MAX_PREFIXES 512000

@@ -47,6 +47,14 @@ struct {
 	__uint(max_entries, 1);
 } weft_config SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct weft_ipcache_key);
+	__type(value, struct weft_ipcache);
+	__uint(max_entries, MAX_PREFIXES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} weft_ipcache SEC(".maps");
+
 static __always_inline struct weft_config *config_get(void)
 {
 	__u32 key = 0;
@@ -78,4 +86,15 @@ static __always_inline struct weft_eni *eni_get(__u32 handle)
 	if (!eni || !(eni->flags & ENI_VALID))
 		return NULL;
 	return eni;
+}
+
+/* What is known of an address; NULL: nothing. */
+static __always_inline struct weft_ipcache *ipcache_get(const struct weft_addr *addr)
+{
+	struct weft_ipcache_key key = {
+		.prefixlen = IPCACHE_FIXED_BITS + 128,
+		.addr = *addr,
+	};
+
+	return bpf_map_lookup_elem(&weft_ipcache, &key);
 }

@@ -20,6 +20,10 @@ type Config struct {
 	BPFFS  string       // BPF file system, mounted if absent; by default /sys/fs/bpf
 	PinDir string       // below BPFFS; by default contract.PinDir
 	Attach AttachMode
+	// Settings that the programs begin with; zero: DefaultSettings.
+	Settings Settings
+	// Sizes of maps that are made anew.
+	Sizes Sizes
 }
 
 // AttachMode chooses how programs are attached.
@@ -40,8 +44,11 @@ type Datapath struct {
 	maps     map[string]*ebpf.Map
 	programs map[Hook]*ebpf.Program
 	attacher attacher
+	hz       uint32 // jiffies per second
 
-	mu sync.Mutex // one writer at a time: entries are read, changed and written back
+	mu       sync.Mutex // one writer at a time: entries are read, changed and written back
+	settings Settings
+	trace    bool
 }
 
 // Open loads the programs over the maps that an earlier agent left pinned, or over new ones. Devices keep
@@ -56,7 +63,16 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if cfg.PinDir == "" {
 		cfg.PinDir = contract.PinDir
 	}
-	d := &Datapath{log: cfg.Log, programs: map[Hook]*ebpf.Program{}}
+	if cfg.Settings == (Settings{}) {
+		cfg.Settings = DefaultSettings()
+	}
+	if err := cfg.Settings.Validate(); err != nil {
+		return nil, fmt.Errorf("settings of the datapath: %w", err)
+	}
+	d := &Datapath{log: cfg.Log, programs: map[Hook]*ebpf.Program{}, settings: cfg.Settings}
+	if d.hz, err = jiffiesPerSecond(); err != nil {
+		return nil, err
+	}
 	if d.features, err = probe(); err != nil {
 		return nil, err
 	}
@@ -74,7 +90,10 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.maps, err = openMaps(spec, maps, cfg.Log); err != nil {
+	if err := cfg.Sizes.apply(spec); err != nil {
+		return nil, err
+	}
+	if d.maps, err = openMaps(spec, maps, cfg.Sizes, cfg.Log); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -82,7 +101,7 @@ func Open(cfg Config) (_ *Datapath, err error) {
 			d.Close()
 		}
 	}()
-	if err := d.writeConfig(); err != nil {
+	if err := d.writeConfig(d.settings, d.trace); err != nil {
 		return nil, err
 	}
 	if err := d.load(spec); err != nil {
@@ -107,26 +126,6 @@ func newAttacher(mode AttachMode, links string, f Features) (attacher, error) {
 		return &clsactAttacher{}, nil
 	}
 	return nil, fmt.Errorf("attach mode is %q, expected tcx, clsact or nothing", mode)
-}
-
-// writeConfig refuses a layout that isn't ours, and otherwise writes what the programs read.
-func (d *Datapath) writeConfig() error {
-	m := d.maps[weftMapWeftConfig]
-	var have configValue
-	if err := m.Lookup(uint32(0), &have); err != nil {
-		return fmt.Errorf("read %s: %w", weftMapWeftConfig, err)
-	}
-	if have.Layout != 0 && have.Layout != layoutVersion {
-		return &LayoutError{Map: weftMapWeftConfig, Err: fmt.Errorf("layout is %d, expected %d", have.Layout, layoutVersion)}
-	}
-	want := newConfigValue()
-	if have == want {
-		return nil
-	}
-	if err := m.Put(uint32(0), want); err != nil {
-		return fmt.Errorf("write %s: %w", weftMapWeftConfig, err)
-	}
-	return nil
 }
 
 func (d *Datapath) load(spec *ebpf.CollectionSpec) error {

@@ -29,6 +29,10 @@ type driven interface {
 	AddEndpoint(datapath.Endpoint) error
 	DeleteEndpoint(slot uint32) error
 	Prune([]datapath.Endpoint, []datapath.ENI, map[netip.Addr]uint32) error
+	SetPrefixes(map[netip.Prefix]datapath.PrefixInfo) error
+	Configure(datapath.Settings) error
+	Settings() datapath.Settings
+	SetTrace(bool) error
 	Counters() ([]datapath.Counter, error)
 	Probe() datapath.Features
 	Dump() (datapath.State, error)
@@ -101,6 +105,9 @@ func TestInMemoryIsFaithful(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if real.Settings() != memory.Settings() {
+			t.Fatalf("step %d, %s: settings are %+v in the kernel, %+v in memory", step, what, real.Settings(), memory.Settings())
+		}
 		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("step %d, %s: kernel -, memory +\n%s", step, what, diff)
 		}
@@ -117,9 +124,24 @@ func operation(random *rand.Rand) (string, func(driven) error) {
 	eni := uint32(random.IntN(4))  // 0 is no handle
 	endpoint := datapath.Endpoint{Slot: slot, Ifindex: contract.IfindexBase + int(slot), Addr: addr,
 		PodMAC: eniMAC(9), HostMAC: eniMAC(8), Generation: uint32(random.IntN(3)), ENI: eni}
+	if random.IntN(2) == 0 {
+		endpoint.Addr6 = netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(random.IntN(3))})
+	}
+	endpoint.Queued = random.IntN(4) == 0
 	index := random.IntN(4)
 	network := datapath.ENI{Handle: eni, Ifindex: 101 + index, MAC: eniMAC(index), NextHop: netip.MustParseAddr("192.168.0.1")}
-	switch random.IntN(9) {
+	if random.IntN(2) == 0 {
+		network.NextHop6, network.Masquerade = netip.MustParseAddr("fe80::1"), netip.MustParseAddr("192.168.0.9")
+		network.MasqueradeENI = uint32(random.IntN(3))
+	}
+	switch random.IntN(11) {
+	case 9:
+		prefixes := randomPrefixes(random)
+		return fmt.Sprintf("SetPrefixes(%v)", prefixes), func(d driven) error { return d.SetPrefixes(prefixes) }
+	case 10:
+		s := datapath.DefaultSettings()
+		s.IPv4, s.MasqueradePorts[0] = random.IntN(2) == 0, uint16(random.IntN(3))
+		return fmt.Sprintf("Configure(%+v)", s), func(d driven) error { return d.Configure(s) }
 	case 0:
 		return "restart", nil
 	case 1:
@@ -137,4 +159,18 @@ func operation(random *rand.Rand) (string, func(driven) error) {
 		return fmt.Sprintf("Prune(%+v, %+v, %v)", keep, enis, addrs), func(d driven) error { return d.Prune(keep, enis, addrs) }
 	}
 	return fmt.Sprintf("AddEndpoint(%+v)", endpoint), func(d driven) error { return d.AddEndpoint(endpoint) }
+}
+
+func randomPrefixes(random *rand.Rand) map[netip.Prefix]datapath.PrefixInfo {
+	from := []string{"0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "10.1.2.3/24", "::/0", "fd00::/8", "fd00::1/128", "::ffff:0:0/90", "::ffff:a00:0/104"}
+	out := map[netip.Prefix]datapath.PrefixInfo{}
+	for range random.IntN(len(from)) {
+		// What can't be taken comes seldom, or nothing else would be seen.
+		i := random.IntN(len(from))
+		if i == len(from)-1 && random.IntN(4) > 0 {
+			continue
+		}
+		out[netip.MustParsePrefix(from[i])] = datapath.PrefixInfo{Native: random.IntN(2) == 0, Stack: random.IntN(2) == 0}
+	}
+	return out
 }

@@ -29,6 +29,7 @@ type State struct {
 	Endpoints []Endpoint // by slot
 	ENIs      []ENI      // by handle
 	Addresses map[netip.Addr]Address
+	Prefixes  map[netip.Prefix]PrefixInfo
 	Attached  []Attachment // by interface index and hook
 }
 
@@ -43,8 +44,8 @@ func (d *Datapath) Dump() (State, error) {
 			return s, fmt.Errorf("read slot %d: %w", slot, err)
 		}
 		if e.Flags&endpointValid != 0 {
-			s.Endpoints = append(s.Endpoints, Endpoint{Slot: slot, Ifindex: int(e.Ifindex), Addr: fromWire(e.Addr),
-				PodMAC: fromMAC(e.PodMAC), HostMAC: fromMAC(e.HostMAC), Generation: e.Generation, ENI: e.ENI})
+			s.Endpoints = append(s.Endpoints, Endpoint{Slot: slot, Ifindex: int(e.Ifindex), Addr: fromWire(e.Addr), Addr6: fromWire(e.Addr6),
+				PodMAC: fromMAC(e.PodMAC), HostMAC: fromMAC(e.HostMAC), Generation: e.Generation, ENI: e.ENI, Queued: e.Flags&endpointQueued != 0})
 		}
 	}
 	for handle := uint32(1); handle <= MaxENIs; handle++ {
@@ -53,7 +54,8 @@ func (d *Datapath) Dump() (State, error) {
 			return s, fmt.Errorf("read ENI %d: %w", handle, err)
 		}
 		if e.Flags&eniValid != 0 {
-			s.ENIs = append(s.ENIs, ENI{Handle: handle, Ifindex: int(e.Ifindex), MAC: fromMAC(e.MAC), NextHop: fromWire(e.NextHop)})
+			s.ENIs = append(s.ENIs, ENI{Handle: handle, Ifindex: int(e.Ifindex), MAC: fromMAC(e.MAC), NextHop: fromWire(e.NextHop), NextHop6: fromWire(e.NextHop6),
+				Masquerade: fromWire(e.Masquerade), Masquerade6: fromWire(e.Masquerade6), MasqueradeENI: e.MasqueradeENI})
 		}
 	}
 	var key wireAddr
@@ -65,6 +67,17 @@ func (d *Datapath) Dump() (State, error) {
 	}
 	if err := it.Err(); err != nil {
 		return s, fmt.Errorf("read %s: %w", weftMapWeftAddresses, err)
+	}
+	prefixes, err := d.readPrefixes()
+	if err != nil {
+		return s, err
+	}
+	s.Prefixes = map[netip.Prefix]PrefixInfo{}
+	for key, value := range prefixes {
+		if key == everyIPv4() && value == (ipcacheValue{}) {
+			continue // the same as none
+		}
+		s.Prefixes[key.prefix()] = value.info()
 	}
 	attached, err := d.attacher.attached()
 	if err != nil {

@@ -24,11 +24,18 @@ func (d *Datapath) AddEndpoint(e Endpoint) error {
 	}
 	want := newEndpointValue(e)
 	want.Class = old.Class
-	if old.Flags&endpointValid != 0 && old.Addr != want.Addr {
-		if err := d.releaseAddress(old.Addr, e.Slot); err != nil {
-			return err
+	if old.Flags&endpointValid != 0 {
+		if old.Addr != want.Addr {
+			if err := d.releaseAddress(old.Addr, e.Slot); err != nil {
+				return err
+			}
+			want.Class = 0
 		}
-		want.Class = 0
+		if old.Addr6 != want.Addr6 {
+			if err := d.releaseAddress(old.Addr6, e.Slot); err != nil {
+				return err
+			}
+		}
 	}
 	if old != want {
 		if err := d.maps[weftMapWeftEndpoints].Put(e.Slot, want); err != nil {
@@ -36,8 +43,13 @@ func (d *Datapath) AddEndpoint(e Endpoint) error {
 		}
 	}
 	address := addressValue{ENI: e.ENI, Flags: addressEndpoint, Slot: e.Slot, Generation: e.Generation}
-	if err := d.maps[weftMapWeftAddresses].Put(want.Addr, address); err != nil {
-		return fmt.Errorf("write address %s: %w", e.Addr, err)
+	for _, key := range []wireAddr{want.Addr, want.Addr6} {
+		if key == (wireAddr{}) {
+			continue
+		}
+		if err := d.maps[weftMapWeftAddresses].Put(key, address); err != nil {
+			return fmt.Errorf("write address %s: %w", fromWire(key), err)
+		}
 	}
 	for _, h := range []Hook{ToPod, FromPod} {
 		if err := d.attacher.attach(h, e.Ifindex, d.programs[h]); err != nil {
@@ -68,7 +80,7 @@ func (d *Datapath) deleteEndpoint(slot uint32) error {
 		if err := d.maps[weftMapWeftEndpoints].Put(slot, endpointValue{}); err != nil {
 			return fmt.Errorf("empty slot %d: %w", slot, err)
 		}
-		if err := d.releaseAddress(old.Addr, slot); err != nil {
+		if err := errors.Join(d.releaseAddress(old.Addr, slot), d.releaseAddress(old.Addr6, slot)); err != nil {
 			return err
 		}
 	}
@@ -78,6 +90,9 @@ func (d *Datapath) deleteEndpoint(slot uint32) error {
 
 // releaseAddress takes the endpoint's mark off its address, unless another slot holds it by now.
 func (d *Datapath) releaseAddress(addr wireAddr, slot uint32) error {
+	if addr == (wireAddr{}) {
+		return nil
+	}
 	var a addressValue
 	err := d.maps[weftMapWeftAddresses].Lookup(addr, &a)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {

@@ -41,7 +41,7 @@ func (d *Datapath) SetENI(e ENI) error {
 			return fmt.Errorf("ENI %s: %w", e.MAC, err)
 		}
 	}
-	if err := d.keepNextHop(e); err != nil {
+	if err := d.keepNextHops(e); err != nil {
 		return err
 	}
 	// The same ENI attached again has another index; its old device, if it is there, is not ours.
@@ -90,25 +90,37 @@ func (d *Datapath) detachNetdev(ifindex int) error {
 	return errors.Join(d.attacher.detach(FromNetdev, ifindex), d.attacher.detach(ToNetdev, ifindex))
 }
 
-// keepNextHop has the kernel resolve the ENI's next hop now and keep it resolved. A redirected packet that
-// has to wait for the neighbour is later sent with the header of the device that it was redirected from,
-// and lost.
-func (d *Datapath) keepNextHop(e ENI) error {
-	neighbours, err := netlink.NeighList(e.Ifindex, netlink.FAMILY_V4)
-	if err != nil {
-		return fmt.Errorf("ENI %s: list its neighbours: %w", e.MAC, err)
+// keepNextHops has the kernel resolve the ENI's next hops now and keep them resolved. A redirected packet
+// that has to wait for the neighbour is later sent with the header of the device that it was redirected
+// from, and lost.
+func (d *Datapath) keepNextHops(e ENI) error {
+	var errs []error
+	for family, next := range map[int]netip.Addr{netlink.FAMILY_V4: e.NextHop.Unmap(), netlink.FAMILY_V6: e.NextHop6} {
+		if !next.IsValid() {
+			continue
+		}
+		if err := keepNextHop(e.Ifindex, family, next); err != nil {
+			errs = append(errs, fmt.Errorf("ENI %s: %w", e.MAC, err))
+		}
 	}
-	next := e.NextHop.Unmap()
+	return errors.Join(errs...)
+}
+
+func keepNextHop(ifindex, family int, next netip.Addr) error {
+	neighbours, err := netlink.NeighList(ifindex, family)
+	if err != nil {
+		return fmt.Errorf("list its neighbours: %w", err)
+	}
 	for _, n := range neighbours {
 		have, ok := netip.AddrFromSlice(n.IP)
 		if ok && have.Unmap() == next && (n.FlagsExt&netlink.NTF_EXT_MANAGED != 0 || n.State&netlink.NUD_PERMANENT != 0) {
 			return nil
 		}
 	}
-	err = netlink.NeighSet(&netlink.Neigh{LinkIndex: e.Ifindex, Family: netlink.FAMILY_V4, IP: next.AsSlice(),
+	err = netlink.NeighSet(&netlink.Neigh{LinkIndex: ifindex, Family: family, IP: next.AsSlice(),
 		State: netlink.NUD_NONE, FlagsExt: netlink.NTF_EXT_MANAGED})
 	if err != nil {
-		return fmt.Errorf("ENI %s: keep its next hop %s resolved: %w", e.MAC, next, err)
+		return fmt.Errorf("keep its next hop %s resolved: %w", next, err)
 	}
 	return nil
 }

@@ -1,11 +1,8 @@
 package datapath
 
 import (
-	"encoding/binary"
 	"net"
 	"net/netip"
-
-	"github.com/weft-cni/weft/internal/contract"
 )
 
 // layoutVersion is the number in the name of contract.PinDir.
@@ -17,10 +14,27 @@ const layoutVersion = 1
 type wireAddr [16]byte
 
 const (
-	endpointValid   = 1 << 0
-	addressEndpoint = 1 << 0
-	eniValid        = 1 << 0
-	familyIPv4      = 1 << 0
+	endpointValid        = 1 << 0
+	endpointQueued       = 1 << 1
+	addressEndpoint      = 1 << 0
+	eniValid             = 1 << 0
+	familyIPv4           = 1 << 0
+	familyIPv6           = 1 << 1
+	configMasquerade     = 1 << 0
+	configMetadataClosed = 1 << 1
+	configTrace          = 1 << 2
+	ipcacheNative        = 1 << 0
+	ipcacheStack         = 1 << 1
+	ipcacheFixedBits     = 32
+)
+
+// Indexes of configValue.Lifetime.
+const (
+	lifetimeTCP = iota
+	lifetimeSYN
+	lifetimeFIN
+	lifetimeAny
+	lifetimeStack
 )
 
 type endpointValue struct {
@@ -53,6 +67,20 @@ type eniValue struct {
 	Masquerade6   wireAddr
 	MAC           [6]byte
 	Reserved1     [10]byte
+}
+
+type ipcacheKey struct {
+	Prefixlen uint32
+	Cluster   uint16
+	Reserved  uint16
+	Addr      wireAddr
+}
+
+type ipcacheValue struct {
+	Class    uint32
+	Flags    uint32
+	Epoch    uint32
+	Reserved uint32
 }
 
 type counterValue struct {
@@ -92,7 +120,12 @@ func toWire(a netip.Addr) wireAddr {
 	return wireAddr(a.As16())
 }
 
-func fromWire(w wireAddr) netip.Addr { return netip.AddrFrom16(w).Unmap() }
+func fromWire(w wireAddr) netip.Addr {
+	if w == (wireAddr{}) {
+		return netip.Addr{} // none; nobody has ::
+	}
+	return netip.AddrFrom16(w).Unmap()
+}
 
 func toMAC(m net.HardwareAddr) (out [6]byte) {
 	copy(out[:], m)
@@ -102,23 +135,15 @@ func toMAC(m net.HardwareAddr) (out [6]byte) {
 // tunnelPorts are those of Geneve, VXLAN as Linux and Cilium use it, and VXLAN's own.
 func tunnelPorts() []uint16 { return []uint16{6081, 8472, 4789} }
 
-func newConfigValue() configValue {
-	c := configValue{
-		Layout:   layoutVersion,
-		Families: familyIPv4,
-		Gateway:  toWire(contract.Gateway),
-		Gateway6: toWire(contract.Gateway6),
-	}
-	for i, port := range tunnelPorts() {
-		binary.BigEndian.PutUint16(c.TunnelPorts[i][:], port)
-	}
-	return c
-}
-
 func newEndpointValue(e Endpoint) endpointValue {
+	flags := uint32(endpointValid)
+	if e.Queued {
+		flags |= endpointQueued
+	}
 	return endpointValue{
 		Addr:       toWire(e.Addr),
-		Flags:      endpointValid,
+		Addr6:      toWire(e.Addr6),
+		Flags:      flags,
 		Generation: e.Generation,
 		ENI:        e.ENI,
 		Ifindex:    uint32(e.Ifindex),
@@ -129,11 +154,15 @@ func newEndpointValue(e Endpoint) endpointValue {
 
 func newENIValue(e ENI, mtu int) eniValue {
 	return eniValue{
-		Flags:   eniValid,
-		Ifindex: uint32(e.Ifindex),
-		MTU:     uint32(mtu),
-		NextHop: toWire(e.NextHop),
-		MAC:     toMAC(e.MAC),
+		Flags:         eniValid,
+		Ifindex:       uint32(e.Ifindex),
+		MTU:           uint32(mtu),
+		MasqueradeENI: e.MasqueradeENI,
+		NextHop:       toWire(e.NextHop),
+		NextHop6:      toWire(e.NextHop6),
+		Masquerade:    toWire(e.Masquerade),
+		Masquerade6:   toWire(e.Masquerade6),
+		MAC:           toMAC(e.MAC),
 	}
 }
 

@@ -38,6 +38,7 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftEnis:      {uint32(0), eniValue{}},
 		weftMapWeftCounters:  {uint32(0), counterValue{}},
 		weftMapWeftConfig:    {uint32(0), configValue{}},
+		weftMapWeftIpcache:   {ipcacheKey{}, ipcacheValue{}},
 	}
 	if len(mirrors) != len(spec.Maps) {
 		t.Errorf("the object has %d maps, the test knows %d", len(spec.Maps), len(mirrors))
@@ -101,13 +102,16 @@ func TestConstantsAreTheSameInGoAndC(t *testing.T) {
 		}
 	}
 	want := map[string]int64{
-		"IFINDEX_BASE":      contract.IfindexBase,
-		"MAX_ENDPOINTS":     contract.MaxEndpoints,
-		"MARK_FROM_POD":     contract.MarkFromPod,
-		"MARK_DECIDED":      contract.MarkDecided,
-		"MARK_FROM_NETDEV":  contract.MarkFromNetdev,
-		"MARK_KIND_MASK":    contract.MarkKindMask,
-		"MAX_ENIS":          MaxENIs + 1,
+		"IFINDEX_BASE":       contract.IfindexBase,
+		"MAX_ENDPOINTS":      contract.MaxEndpoints,
+		"MARK_FROM_POD":      contract.MarkFromPod,
+		"MARK_DECIDED":       contract.MarkDecided,
+		"MARK_FROM_NETDEV":   contract.MarkFromNetdev,
+		"MARK_KIND_MASK":     contract.MarkKindMask,
+		"MAX_ENIS":           MaxENIs + 1,
+		"IPCACHE_FIXED_BITS": ipcacheFixedBits,
+		"LIFETIME_TCP":       lifetimeTCP, "LIFETIME_SYN": lifetimeSYN, "LIFETIME_FIN": lifetimeFIN, "LIFETIME_ANY": lifetimeAny,
+		"LIFETIME_MAX":      int64(len(configValue{}.Lifetime)),
 		"TUNNEL_PORTS":      int64(len(configValue{}.TunnelPorts)),
 		"REASON_MAX":        reasonMax,
 		"REASON_FIRST_DROP": int64(firstDrop),

@@ -26,7 +26,7 @@ func (e *LayoutError) Unwrap() error { return e.Err }
 
 // openMaps takes over the maps pinned in dir and makes those that are missing. All pinned layouts are
 // compared before anything is made.
-func openMaps(spec *ebpf.CollectionSpec, dir string, log *slog.Logger) (_ map[string]*ebpf.Map, err error) {
+func openMaps(spec *ebpf.CollectionSpec, dir string, sizes Sizes, log *slog.Logger) (_ map[string]*ebpf.Map, err error) {
 	maps := make(map[string]*ebpf.Map, len(spec.Maps))
 	defer func() {
 		if err != nil {
@@ -45,6 +45,10 @@ func openMaps(spec *ebpf.CollectionSpec, dir string, log *slog.Logger) (_ map[st
 			return nil, fmt.Errorf("open the map pinned at %s: %w", path, err)
 		}
 		maps[name] = m
+		if _, ok := sizes.sized()[name]; ok && m.MaxEntries() != ms.MaxEntries {
+			log.Info("A pinned map keeps its size", "map", name, "entries", m.MaxEntries(), "configured", ms.MaxEntries)
+			ms.MaxEntries = m.MaxEntries()
+		}
 		if err := ms.Compatible(m); err != nil {
 			return nil, &LayoutError{Map: name, Path: path, Err: err}
 		}
@@ -87,3 +91,37 @@ func closeMaps(maps map[string]*ebpf.Map) {
 		m.Close()
 	}
 }
+
+// Sizes are the most entries that maps can hold; 0: what the programs were built with. A map that an
+// earlier agent left keeps its size until it is made anew.
+type Sizes struct {
+	ConntrackTCP int // established TCP connections
+	ConntrackAny int // everything else, and what is beginning or closing
+}
+
+// sized names the maps that have a size to set; those that the object lacks are left out.
+func (s Sizes) sized() map[string]int {
+	return map[string]int{mapConntrackTCP: s.ConntrackTCP, mapConntrackAny: s.ConntrackAny}
+}
+
+// Names of the maps of connections.
+const (
+	mapConntrackTCP = "weft_ct_est"
+	mapConntrackAny = "weft_ct_new"
+)
+
+func (s Sizes) apply(spec *ebpf.CollectionSpec) error {
+	for name, size := range s.sized() {
+		ms, ok := spec.Maps[name]
+		switch {
+		case size < 0 || size > maxMapEntries:
+			return fmt.Errorf("size of map %s is %d, expected 0 to %d", name, size, maxMapEntries)
+		case ok && size > 0:
+			ms.MaxEntries = uint32(size)
+		}
+	}
+	return nil
+}
+
+// maxMapEntries is Cilium's bound too.
+const maxMapEntries = 1 << 24

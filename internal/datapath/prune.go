@@ -23,6 +23,9 @@ func (d *Datapath) Prune(endpoints []Endpoint, enis []ENI, addrs map[netip.Addr]
 		slots[e.Slot] = true
 		keep[attachment{FromPod, e.Ifindex}], keep[attachment{ToPod, e.Ifindex}] = true, true
 		addresses[toWire(e.Addr)] = true
+		if e.Addr6.IsValid() {
+			addresses[toWire(e.Addr6)] = true
+		}
 	}
 	for _, e := range enis {
 		handles[e.Handle] = true

@@ -17,6 +17,13 @@ type ENI struct {
 	Ifindex int
 	MAC     net.HardwareAddr
 	NextHop netip.Addr // the subnet's router
+	// NextHop6 is the router for IPv6; zero where the subnet has none.
+	NextHop6 netip.Addr
+	// Masquerade and Masquerade6 are the sources of what the ENI's endpoints send to the world; zero: not
+	// translated by the programs. MasqueradeENI is the handle of the ENI that owns them.
+	Masquerade    netip.Addr
+	Masquerade6   netip.Addr
+	MasqueradeENI uint32
 }
 
 // An Endpoint is a pod's device and what it may send.
@@ -24,10 +31,12 @@ type Endpoint struct {
 	Slot       uint32 // Ifindex - contract.IfindexBase
 	Ifindex    int    // host side
 	Addr       netip.Addr
+	Addr6      netip.Addr // zero: none
 	PodMAC     net.HardwareAddr
 	HostMAC    net.HardwareAddr
 	Generation uint32 // of the address
 	ENI        uint32 // handle of the ENI that owns Addr
+	Queued     bool   // limited bandwidth: what it gets passes its device's queue
 }
 
 // Validate reports why the datapath can't take e.
@@ -40,6 +49,8 @@ func (e Endpoint) Validate() error {
 			e.Addr, e.Ifindex, contract.IfindexBase+int(e.Slot), e.Slot)
 	case !e.Addr.Unmap().Is4():
 		return fmt.Errorf("endpoint in slot %d: address is %q, expected an IPv4 address", e.Slot, e.Addr)
+	case e.Addr6.IsValid() && !isIPv6(e.Addr6):
+		return fmt.Errorf("endpoint %s: second address is %q, expected an IPv6 address or none", e.Addr, e.Addr6)
 	case len(e.PodMAC) != 6 || len(e.HostMAC) != 6:
 		return fmt.Errorf("endpoint %s: MACs are %q and %q, expected 6 bytes each", e.Addr, e.PodMAC, e.HostMAC)
 	case e.ENI < 1 || e.ENI > MaxENIs:
@@ -57,6 +68,14 @@ func (e ENI) Validate() error {
 		return fmt.Errorf("ENI %s: interface index is %d, expected that of a device", e.MAC, e.Ifindex)
 	case !e.NextHop.Unmap().Is4():
 		return fmt.Errorf("ENI %s: next hop is %q, expected the IPv4 address of the subnet's router", e.MAC, e.NextHop)
+	case e.NextHop6.IsValid() && !isIPv6(e.NextHop6):
+		return fmt.Errorf("ENI %s: next hop for IPv6 is %q, expected an IPv6 address or none", e.MAC, e.NextHop6)
+	case e.Masquerade.IsValid() && !e.Masquerade.Unmap().Is4():
+		return fmt.Errorf("ENI %s: masquerading source is %q, expected an IPv4 address or none", e.MAC, e.Masquerade)
+	case e.Masquerade6.IsValid() && !isIPv6(e.Masquerade6):
+		return fmt.Errorf("ENI %s: masquerading source for IPv6 is %q, expected an IPv6 address or none", e.MAC, e.Masquerade6)
+	case (e.Masquerade.IsValid() || e.Masquerade6.IsValid()) && (e.MasqueradeENI < 1 || e.MasqueradeENI > MaxENIs):
+		return fmt.Errorf("ENI %s: handle of the masquerading source's ENI is %d, expected 1 to %d", e.MAC, e.MasqueradeENI, MaxENIs)
 	case len(e.MAC) != 6:
 		return fmt.Errorf("ENI with handle %d: MAC is %q, expected 6 bytes", e.Handle, e.MAC)
 	}
@@ -65,14 +84,16 @@ func (e ENI) Validate() error {
 
 // ValidateAddress reports why the datapath can't take addr as an address of the ENI with handle eni.
 func ValidateAddress(addr netip.Addr, eni uint32) error {
-	if !addr.Unmap().Is4() {
-		return fmt.Errorf("address is %q, expected an IPv4 address", addr)
+	if !addr.IsValid() || addr.Zone() != "" {
+		return fmt.Errorf("address is %q, expected an IPv4 or IPv6 address", addr)
 	}
 	if eni < 1 || eni > MaxENIs {
 		return fmt.Errorf("address %s: ENI handle is %d, expected 1 to %d", addr, eni, MaxENIs)
 	}
 	return nil
 }
+
+func isIPv6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() && a.Zone() == "" }
 
 // A Hook is a place where a program runs.
 type Hook uint8

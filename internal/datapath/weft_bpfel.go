@@ -21,6 +21,7 @@ const (
 	weftMapWeftCounters  = "weft_counters"
 	weftMapWeftEndpoints = "weft_endpoints"
 	weftMapWeftEnis      = "weft_enis"
+	weftMapWeftIpcache   = "weft_ipcache"
 	weftProgFromNetdev   = "from_netdev"
 	weftProgFromPod      = "from_pod"
 	weftProgToNetdev     = "to_netdev"
@@ -84,6 +85,7 @@ type weftMapSpecs struct {
 	WeftCounters  *ebpf.MapSpec `ebpf:"weft_counters"`
 	WeftEndpoints *ebpf.MapSpec `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.MapSpec `ebpf:"weft_enis"`
+	WeftIpcache   *ebpf.MapSpec `ebpf:"weft_ipcache"`
 }
 
 // weftVariableSpecs contains global variables before they are loaded into the kernel.
@@ -117,6 +119,7 @@ type weftMaps struct {
 	WeftCounters  *ebpf.Map `ebpf:"weft_counters"`
 	WeftEndpoints *ebpf.Map `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.Map `ebpf:"weft_enis"`
+	WeftIpcache   *ebpf.Map `ebpf:"weft_ipcache"`
 }
 
 func (m *weftMaps) Close() error {
@@ -126,6 +129,7 @@ func (m *weftMaps) Close() error {
 		m.WeftCounters,
 		m.WeftEndpoints,
 		m.WeftEnis,
+		m.WeftIpcache,
 	)
 }
 

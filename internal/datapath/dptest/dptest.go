@@ -25,6 +25,7 @@ type Kernel struct {
 	endpoints map[uint32]datapath.Endpoint
 	enis      map[uint32]datapath.ENI
 	addresses map[netip.Addr]datapath.Address
+	prefixes  map[netip.Prefix]datapath.PrefixInfo
 	attached  map[datapath.Attachment]bool
 	counters  map[datapath.Counter]datapath.Counter
 	fail      map[string]error
@@ -38,6 +39,7 @@ func NewKernel() *Kernel {
 		endpoints: map[uint32]datapath.Endpoint{},
 		enis:      map[uint32]datapath.ENI{},
 		addresses: map[netip.Addr]datapath.Address{},
+		prefixes:  map[netip.Prefix]datapath.PrefixInfo{},
 		attached:  map[datapath.Attachment]bool{},
 		counters:  map[datapath.Counter]datapath.Counter{},
 		fail:      map[string]error{},
@@ -45,7 +47,7 @@ func NewKernel() *Kernel {
 }
 
 // Open is what datapath.Open is to a node.
-func (k *Kernel) Open() *Datapath { return &Datapath{kernel: k} }
+func (k *Kernel) Open() *Datapath { return &Datapath{kernel: k, settings: datapath.DefaultSettings()} }
 
 // Fail makes every call of the named method fail before it does anything, until err is nil.
 func (k *Kernel) Fail(method string, err error) {
@@ -75,8 +77,10 @@ func (k *Kernel) Count(c datapath.Counter) {
 
 // A Datapath is one agent's access to a Kernel.
 type Datapath struct {
-	kernel *Kernel
-	closed bool
+	kernel   *Kernel
+	closed   bool
+	settings datapath.Settings
+	trace    bool
 }
 
 // begin locks the kernel and says whether the method may go on.
@@ -123,7 +127,7 @@ func (d *Datapath) SetENI(e datapath.ENI) error {
 		return &datapath.DeviceError{Ifindex: e.Ifindex, Err: unix.ENODEV}
 	}
 	old, had := d.kernel.enis[e.Handle]
-	e.MAC, e.NextHop = slices.Clone(e.MAC), e.NextHop.Unmap()
+	e.MAC, e.NextHop, e.Masquerade = slices.Clone(e.MAC), e.NextHop.Unmap(), e.Masquerade.Unmap()
 	d.kernel.enis[e.Handle] = e
 	if err := d.kernel.attach(e.Ifindex, datapath.ToNetdev, datapath.FromNetdev); err != nil {
 		return err
@@ -204,11 +208,18 @@ func (d *Datapath) AddEndpoint(e datapath.Endpoint) error {
 		return err
 	}
 	e.Addr, e.PodMAC, e.HostMAC = e.Addr.Unmap(), slices.Clone(e.PodMAC), slices.Clone(e.HostMAC)
-	if old, ok := d.kernel.endpoints[e.Slot]; ok && old.Addr != e.Addr {
-		d.kernel.releaseAddress(old.Addr, e.Slot)
+	if old, ok := d.kernel.endpoints[e.Slot]; ok {
+		for _, a := range []netip.Addr{old.Addr, old.Addr6} {
+			if a != e.Addr && a != e.Addr6 {
+				d.kernel.releaseAddress(a, e.Slot)
+			}
+		}
 	}
 	d.kernel.endpoints[e.Slot] = e
 	d.kernel.addresses[e.Addr] = datapath.Address{ENI: e.ENI, Endpoint: true, Slot: e.Slot, Generation: e.Generation}
+	if e.Addr6.IsValid() {
+		d.kernel.addresses[e.Addr6] = d.kernel.addresses[e.Addr]
+	}
 	return d.kernel.attach(e.Ifindex, datapath.ToPod, datapath.FromPod)
 }
 
@@ -236,6 +247,7 @@ func (k *Kernel) deleteEndpoint(slot uint32) {
 	if old, ok := k.endpoints[slot]; ok {
 		delete(k.endpoints, slot)
 		k.releaseAddress(old.Addr, slot)
+		k.releaseAddress(old.Addr6, slot)
 	}
 	k.detach(contract.IfindexBase+int(slot), datapath.FromPod, datapath.ToPod)
 }
@@ -249,7 +261,7 @@ func (d *Datapath) Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, add
 	defer done()
 	slots, handles, addresses, keep := map[uint32]bool{}, map[uint32]bool{}, map[netip.Addr]bool{}, map[datapath.Attachment]bool{}
 	for _, e := range endpoints {
-		slots[e.Slot], addresses[e.Addr.Unmap()] = true, true
+		slots[e.Slot], addresses[e.Addr.Unmap()], addresses[e.Addr6] = true, true, true
 		keep[datapath.Attachment{Hook: datapath.FromPod, Ifindex: e.Ifindex}] = true
 		keep[datapath.Attachment{Hook: datapath.ToPod, Ifindex: e.Ifindex}] = true
 	}
@@ -276,6 +288,64 @@ func (d *Datapath) Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, add
 	return nil
 }
 
+// SetPrefixes is datapath.Datapath.SetPrefixes.
+func (d *Datapath) SetPrefixes(want map[netip.Prefix]datapath.PrefixInfo) error {
+	done, err := d.begin("SetPrefixes")
+	if err != nil {
+		return err
+	}
+	defer done()
+	masked := map[netip.Prefix]datapath.PrefixInfo{}
+	for p, info := range want {
+		if err := datapath.ValidatePrefix(p); err != nil {
+			return err
+		}
+		if other, ok := masked[p.Masked()]; ok && other != info {
+			return fmt.Errorf("prefix %s is given twice and differently", p)
+		}
+		masked[p.Masked()] = info
+	}
+	// Nothing known of all of IPv4 is the same as no entry.
+	everyIPv4 := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if masked[everyIPv4] == (datapath.PrefixInfo{}) {
+		delete(masked, everyIPv4)
+	}
+	d.kernel.prefixes = masked
+	return nil
+}
+
+// Configure is datapath.Datapath.Configure.
+func (d *Datapath) Configure(s datapath.Settings) error {
+	done, err := d.begin("Configure")
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	d.settings = s
+	return nil
+}
+
+// Settings is datapath.Datapath.Settings.
+func (d *Datapath) Settings() datapath.Settings {
+	d.kernel.mu.Lock()
+	defer d.kernel.mu.Unlock()
+	return d.settings
+}
+
+// SetTrace is datapath.Datapath.SetTrace.
+func (d *Datapath) SetTrace(on bool) error {
+	done, err := d.begin("SetTrace")
+	if err != nil {
+		return err
+	}
+	defer done()
+	d.trace = on
+	return nil
+}
+
 // Counters is datapath.Datapath.Counters.
 func (d *Datapath) Counters() ([]datapath.Counter, error) {
 	done, err := d.begin("Counters")
@@ -298,7 +368,7 @@ func (d *Datapath) Dump() (datapath.State, error) {
 		return datapath.State{}, err
 	}
 	defer done()
-	s := datapath.State{Addresses: maps.Clone(d.kernel.addresses)}
+	s := datapath.State{Addresses: maps.Clone(d.kernel.addresses), Prefixes: maps.Clone(d.kernel.prefixes)}
 	for _, slot := range slices.Sorted(maps.Keys(d.kernel.endpoints)) {
 		s.Endpoints = append(s.Endpoints, d.kernel.endpoints[slot])
 	}

@@ -1,0 +1,72 @@
+package datapath
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSettingsAreWrittenAndChanged(t *testing.T) {
+	newSpace(t).enter(t)
+	cfg := testConfig(t)
+	cfg.Settings = DefaultSettings()
+	cfg.Settings.NodeAddr = netip.MustParseAddr(nodeAddr)
+	d := openDatapath(t, cfg)
+	read := func() (c configValue) {
+		must(t, d.maps[weftMapWeftConfig].Lookup(uint32(0), &c))
+		return c
+	}
+	c := read()
+	if c.Families != familyIPv4 || c.Flags != 0 || fromWire(c.NodeAddr) != cfg.Settings.NodeAddr || c.Layout != layoutVersion {
+		t.Errorf("the programs read %+v", c)
+	}
+	if seconds := c.Lifetime[lifetimeSYN] / c.JiffiesPerSecond; seconds != 60 {
+		t.Errorf("a beginning flow lives %d s, expected 60", seconds)
+	}
+	s := d.Settings()
+	s.IPv6, s.Masquerade, s.Lifetimes.SYN = true, true, 5*time.Second
+	must(t, d.Configure(s))
+	must(t, d.SetTrace(true))
+	if c := read(); c.Families != familyIPv4|familyIPv6 || c.Flags != configMasquerade|configTrace || c.Lifetime[lifetimeSYN] != 5*c.JiffiesPerSecond {
+		t.Errorf("after the change the programs read %+v", c)
+	}
+	// Other settings leave the trace on, and the trace leaves the settings.
+	must(t, d.Configure(cfg.Settings))
+	if c := read(); c.Flags != configTrace {
+		t.Errorf("flags are %#x, expected the trace alone", c.Flags)
+	}
+	must(t, d.SetTrace(false))
+	if c := read(); c.Flags != 0 || c.Families != familyIPv4 {
+		t.Errorf("without the trace the programs read %+v", c)
+	}
+}
+
+func TestSettingsThatAreRefused(t *testing.T) {
+	for want, change := range map[string]func(*Settings){
+		"no address family":       func(s *Settings) { s.IPv4 = false },
+		"masquerading ports":      func(s *Settings) { s.MasqueradePorts = [2]uint16{2000, 1999} },
+		"lifetime of established": func(s *Settings) { s.Lifetimes.TCP = maxLifetime + 1 },
+		"lifetime of closed TCP":  func(s *Settings) { s.Lifetimes.FIN = 0 },
+		"the node's address":      func(s *Settings) { s.NodeAddr = netip.MustParseAddr("fd00::1") },
+		"second address":          func(s *Settings) { s.NodeAddr6 = netip.MustParseAddr("10.0.0.1") },
+	} {
+		s := DefaultSettings()
+		change(&s)
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, expected an error about %q", err, want)
+		}
+	}
+	if err := DefaultSettings().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A tick is what the coarse clock moves by.
+func TestJiffiesPerSecond(t *testing.T) {
+	hz, err := jiffiesPerSecond()
+	must(t, err)
+	if hz != 100 && hz != 250 && hz != 300 && hz != 1000 {
+		t.Errorf("the kernel has %d jiffies a second, expected 100, 250, 300 or 1000", hz)
+	}
+}

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
@@ -23,5 +24,11 @@ func httpClient(answer time.Duration) *awshttp.BuildableClient {
 		WithTransportOptions(func(t *http.Transport) {
 			t.Protocols = new(http.Protocols)
 			t.Protocols.SetHTTP1(true)
+			// The SDK's transport was made for HTTP/2 and goes on offering it in its greeting.
+			t.ForceAttemptHTTP2 = false
+			t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+			if t.TLSClientConfig != nil {
+				t.TLSClientConfig.NextProtos = []string{"http/1.1"}
+			}
 		})
 }

@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -35,9 +36,13 @@ func TestSilentConnection(t *testing.T) {
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	t.Cleanup(func() { close(gone) })
+	// Twice changed, as the SDK does for a bundle of authorities: each change is of a copy.
 	hc := httpClient(200 * time.Millisecond).WithTransportOptions(func(tr *http.Transport) {
-		tr.TLSClientConfig = srv.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-	})
+		if tr.TLSClientConfig == nil {
+			tr.TLSClientConfig = &tls.Config{}
+		}
+		tr.TLSClientConfig.RootCAs = srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	}).WithTransportOptions(func(*http.Transport) {})
 	cfg := aws.Config{Region: "us-west-2", HTTPClient: hc, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return aws.Credentials{AccessKeyID: "AKIAEXAMPLE", SecretAccessKey: "secret"}, nil
 	})}

@@ -5,30 +5,38 @@
  * reverse translation and ingress policy will stand here.
  */
 
-static __always_inline enum weft_reason from_netdev_decide(struct __sk_buff *skb)
+#undef FILE_ID
+#define FILE_ID FILE_FROM_NETDEV
+
+static __always_inline __u32 from_netdev_decide(struct __sk_buff *skb)
 {
 	struct ethernet *eth = packet_head(skb, NETWORK_OFFSET);
 	struct weft_address *address;
 	struct weft_eni *eni;
 	struct ipv4 *ip;
-	enum weft_reason reason;
+	struct flow f;
+	__u32 code, id, fragment;
 
 	if (!eth)
-		return REASON_TRUNCATED;
+		return DROP(REASON_TRUNCATED);
 	/* The host's ARP and IPv6 are its own. */
 	if (eth->type != bpf_htons(ETHERTYPE_IPV4))
 		return REASON_OTHER_FAMILY;
 	eth = packet_head(skb, IPV4_END);
 	if (!eth)
-		return REASON_TRUNCATED;
+		return DROP(REASON_TRUNCATED);
 	ip = (void *)eth + NETWORK_OFFSET;
-	reason = ipv4_check(skb, ip);
-	if (reason != REASON_FORWARDED)
-		return reason;
+	code = ipv4_parse(skb, &f, &id, &fragment);
+	if (code != REASON_FORWARDED)
+		return code;
+	eth = packet_head(skb, IPV4_END);
+	if (!eth)
+		return DROP(REASON_TRUNCATED);
+	ip = (void *)eth + NETWORK_OFFSET;
 
 	address = address_get4(ip->src);
 	if (address && address->flags & ADDRESS_ENDPOINT)
-		return REASON_SOURCE_IS_LOCAL;
+		return DROP(REASON_SOURCE_IS_LOCAL);
 
 	/* A VPC delivers by the owner only; elsewhere it is a fault worth seeing, not worth a drop.
 	 */

@@ -6,9 +6,12 @@
  * hook once more, on the owner, where it matches: there is no loop.
  */
 
+#undef FILE_ID
+#define FILE_ID FILE_TO_NETDEV
+
 #define ADDRESS_FAMILY_IPV4 2
 
-static __always_inline enum weft_reason to_netdev_decide(struct __sk_buff *skb)
+static __always_inline __u32 to_netdev_decide(struct __sk_buff *skb)
 {
 	struct ethernet *eth = packet_head(skb, NETWORK_OFFSET);
 	struct bpf_redir_neigh next = {};
@@ -17,24 +20,24 @@ static __always_inline enum weft_reason to_netdev_decide(struct __sk_buff *skb)
 	struct ipv4 *ip;
 
 	if (!eth)
-		return REASON_TRUNCATED;
+		return DROP(REASON_TRUNCATED);
 	if (eth->type != bpf_htons(ETHERTYPE_IPV4))
 		return REASON_OTHER_FAMILY;
 	eth = packet_head(skb, IPV4_END);
 	if (!eth)
-		return REASON_TRUNCATED;
+		return DROP(REASON_TRUNCATED);
 	ip = (void *)eth + NETWORK_OFFSET;
 
 	address = address_get4(ip->src);
 	if (!address) {
 		if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD)
-			return REASON_NO_OWNER;
+			return DROP(REASON_NO_OWNER);
 		count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, REASON_NOTE_HOST_SOURCE);
 		return REASON_FORWARDED;
 	}
 	eni = eni_get(address->eni);
 	if (!eni)
-		return REASON_NO_ENI;
+		return DROP(REASON_NO_ENI);
 	/* A VPC carries no multicast; the host's own stays where the host sent it. */
 	if (eni->ifindex == skb->ifindex || ipv4_multicast(ip->dst))
 		return REASON_FORWARDED;
@@ -44,7 +47,7 @@ static __always_inline enum weft_reason to_netdev_decide(struct __sk_buff *skb)
 	next.nh_family = ADDRESS_FAMILY_IPV4;
 	next.ipv4_nh = eni->next_hop.word[3];
 	if (bpf_redirect_neigh(eni->ifindex, &next, sizeof(next), 0) != TC_ACT_REDIRECT)
-		return REASON_REDIRECT_FAILED;
+		return DROP(REASON_REDIRECT_FAILED);
 	return REASON_REDIRECTED;
 }
 

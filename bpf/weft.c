@@ -10,6 +10,7 @@
 #include "layout.h"
 #include "maps.h"
 #include "packet.h"
+#include "parse.h"
 #include "reason.h"
 #include "verdict.h"
 

@@ -7,6 +7,7 @@ enum flow_kind {
 	FLOW_PLAIN = 0, /* TCP, UDP, SCTP: with ports; other protocols: without */
 	FLOW_QUERY = 1, /* an ICMP query or its answer: both ports are its id */
 	FLOW_ERROR = 2, /* an ICMP error: the tuple is that of a reply to the packet it is about */
+	FLOW_NEIGHBOUR = 3, /* ICMPv6 neighbour, router or listener discovery: stays on its link */
 };
 
 enum flow_fragment {
@@ -31,4 +32,6 @@ struct flow {
 	__u16 inner_ip; /* ICMP errors: offset of the IP header inside, */
 	__u16 inner_l4; /* and of the transport's header inside */
 	__u32 length;	/* from the IP header on */
+	__u16 headers;	/* of it, what is no payload: what every segment of it carries */
+	__u16 reserved;
 };

@@ -219,6 +219,7 @@ struct weft_fragment {
 #define MARK_KIND_MASK 0x00000f00
 
 #define MAX_ADDRESSES 16384
+#define MAX_FRAGMENTS 8192
 #define MAX_ENIS 65 /* handles 1..64 */
 /* A bound only: memory is taken by entry. */
 #define MAX_PREFIXES 512000

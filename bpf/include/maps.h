@@ -48,12 +48,11 @@ struct {
 } weft_config SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__type(key, struct weft_ipcache_key);
-	__type(value, struct weft_ipcache);
-	__uint(max_entries, MAX_PREFIXES);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-} weft_ipcache SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct weft_fragment_key);
+	__type(value, struct weft_fragment);
+	__uint(max_entries, MAX_FRAGMENTS);
+} weft_fragments SEC(".maps");
 
 static __always_inline struct weft_config *config_get(void)
 {
@@ -77,6 +76,11 @@ static __always_inline struct weft_address *address_get4(__be32 addr)
 	struct weft_addr key = {.word = {0, 0, bpf_htonl(0xffff), addr}};
 
 	return bpf_map_lookup_elem(&weft_addresses, &key);
+}
+
+static __always_inline struct weft_address *address_get(const struct weft_addr *addr)
+{
+	return bpf_map_lookup_elem(&weft_addresses, addr);
 }
 
 static __always_inline struct weft_eni *eni_get(__u32 handle)

@@ -8,20 +8,38 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#include "reason.h"
+#include "layout.h"
+
+/* Headers on the wire, and how to get at them. */
 
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_ARP 0x0806
 #define ETHERTYPE_IPV6 0x86dd
 
+#define IP_PROTO_HOPOPTS 0
 #define IP_PROTO_ICMP 1
 #define IP_PROTO_TCP 6
 #define IP_PROTO_UDP 17
+#define IP_PROTO_IPV6 41
+#define IP_PROTO_ROUTING 43
+#define IP_PROTO_FRAGMENT 44
+#define IP_PROTO_AH 51
+#define IP_PROTO_ICMPV6 58
+#define IP_PROTO_NONE 59
+#define IP_PROTO_DSTOPTS 60
+#define IP_PROTO_SCTP 132
+#define IP_PROTO_MOBILITY 135
 
 #define IP_OFFSET_MASK 0x1fff
 #define IP_MORE_FRAGMENTS 0x2000
+#define IP_DONT_FRAGMENT 0x4000
 
 #define NETWORK_OFFSET 14
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
 
 struct ethernet {
 	__u16 dst[3];
@@ -54,8 +72,38 @@ struct ipv4 {
 	__be32 dst;
 };
 
+struct ipv6 {
+	__be32 version_class_label;
+	__be16 payload;
+	__u8 next;
+	__u8 ttl;
+	__be32 src[4];
+	__be32 dst[4];
+};
+
+struct tcp {
+	__be16 sport;
+	__be16 dport;
+	__be32 sequence;
+	__be32 acknowledged;
+	__u8 offset; /* in the upper half, words */
+	__u8 flags;
+	__be16 window;
+	__be16 checksum;
+	__be16 urgent;
+};
+
+struct icmp {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be16 id;
+	__be16 sequence;
+};
+
 #define ARP_END (NETWORK_OFFSET + sizeof(struct arp))
 #define IPV4_END (NETWORK_OFFSET + sizeof(struct ipv4))
+#define IPV6_END (NETWORK_OFFSET + sizeof(struct ipv6))
 
 /*
  * The compiler may compute with the context's pointer before it loads from it, which the verifier
@@ -97,6 +145,27 @@ static __always_inline void *packet_head(struct __sk_buff *skb, const __u32 len)
 	return start;
 }
 
+/* The verifier must see a bound; no header that the programs look at begins behind it. */
+#define PACKET_OFFSET_MAX 0x3ff
+
+/* len bytes at an offset that isn't constant. */
+static __always_inline void *packet_at(struct __sk_buff *skb, __u32 offset, const __u32 len)
+{
+	void *start;
+
+	if (offset > PACKET_OFFSET_MAX)
+		return NULL;
+	start = packet_start(skb) + offset;
+	if (start + len <= packet_end(skb))
+		return start;
+	if (bpf_skb_pull_data(skb, offset + len))
+		return NULL;
+	start = packet_start(skb) + offset;
+	if (start + len > packet_end(skb))
+		return NULL;
+	return start;
+}
+
 static __always_inline bool mac_equal(const __u16 *a, const __u8 *b)
 {
 	const __u16 *w = (const __u16 *)b;
@@ -113,23 +182,31 @@ static __always_inline void mac_copy(__u16 *to, const __u8 *from)
 	to[2] = w[2];
 }
 
-/* Is the header sane, and the packet as long as it says? FORWARDED if so. */
-static __always_inline enum weft_reason ipv4_check(const struct __sk_buff *skb,
-						   const struct ipv4 *ip)
+static __always_inline bool addr_equal(const struct weft_addr *a, const struct weft_addr *b)
 {
-	__u32 header = (ip->version_ihl & 0x0f) * 4;
-	__u32 length = bpf_ntohs(ip->length);
+	return a->word[3] == b->word[3] && a->word[2] == b->word[2] && a->word[1] == b->word[1] &&
+	       a->word[0] == b->word[0];
+}
 
-	if (ip->version_ihl >> 4 != 4 || header < sizeof(*ip))
-		return REASON_BAD_HEADER;
-	/* A segmented packet above 64 KiB says 0. */
-	if (length == 0 && skb->gso_size)
-		length = skb->len - NETWORK_OFFSET;
-	if (length < header)
-		return REASON_BAD_HEADER;
-	if (skb->len < NETWORK_OFFSET + length)
-		return REASON_TRUNCATED;
-	return REASON_FORWARDED;
+static __always_inline bool addr_null(const struct weft_addr *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
+}
+
+static __always_inline void addr_set4(struct weft_addr *to, __be32 from)
+{
+	to->word[0] = 0;
+	to->word[1] = 0;
+	to->word[2] = bpf_htonl(0xffff);
+	to->word[3] = from;
+}
+
+static __always_inline void addr_set6(struct weft_addr *to, const __be32 *from)
+{
+	to->word[0] = from[0];
+	to->word[1] = from[1];
+	to->word[2] = from[2];
+	to->word[3] = from[3];
 }
 
 static __always_inline bool ipv4_multicast(__be32 addr)
@@ -143,4 +220,27 @@ static __always_inline bool ipv4_loopback(__be32 addr)
 	__be32 net = addr & bpf_htonl(0xff000000);
 
 	return net == bpf_htonl(0x7f000000) || net == 0;
+}
+
+static __always_inline bool ipv6_multicast(const __be32 *addr)
+{
+	return (addr[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+/* fe80::/10 */
+static __always_inline bool ipv6_link_local(const __be32 *addr)
+{
+	return (addr[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+/* ::ffff:0:0/96: IPv4 in IPv6's clothes. */
+static __always_inline bool ipv6_mapped(const __be32 *addr)
+{
+	return !(addr[0] | addr[1]) && addr[2] == bpf_htonl(0xffff);
+}
+
+/* ::/96, with the null and the loopback address. */
+static __always_inline bool ipv6_loopback(const __be32 *addr)
+{
+	return !(addr[0] | addr[1] | addr[2]);
 }

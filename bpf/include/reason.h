@@ -16,10 +16,11 @@
 	X(0, FORWARDED, "passed on", "") \
 	X(1, REDIRECTED, "sent out by the interface that owns its source address", "") \
 	X(2, ANSWERED, "answered by the datapath", "") \
-	X(3, OTHER_FAMILY, "not IPv4, left to the host", "") \
+	X(3, OTHER_FAMILY, "neither IPv4 nor an enabled IPv6, left to the host", "") \
 	X(4, TO_STACK, "left to the kernel's stack", "") \
 	X(5, DELIVERED, "delivered into the pod", "") \
 	X(6, SENT, "sent out by its ENI", "") \
+	X(7, IGNORED, "neighbour, router or listener discovery that needs no answer", "") \
 	X(16, NOTE_WRONG_ENI_IN, "came in by an interface that does not own the destination", "compare the ENI's addresses in EC2 with the node's NodeNetwork") \
 	X(17, NOTE_HOST_SOURCE, "left with a source that is no ENI address of this node", "look for a container bridge or a tunnel on the node that does not masquerade") \
 	X(18, NOTE_MIDSTREAM, "a TCP packet of a flow that was not seen to begin", "expected after an upgrade or after the connection table was lost; otherwise look for asymmetric routes") \
@@ -61,6 +62,29 @@ enum weft_reason {
 #define X(number, name, text, advice) REASON_##name = number,
 	WEFT_REASONS(X)
 #undef X
+};
+
+/* Where a drop was decided: F(number, NAME, "path"), append-only too. */
+#define WEFT_FILES(F) \
+	/* begin files */ \
+	F(1, FROM_POD, "bpf/from_pod.c") \
+	F(2, TO_POD, "bpf/to_pod.c") \
+	F(3, FROM_NETDEV, "bpf/from_netdev.c") \
+	F(4, TO_NETDEV, "bpf/to_netdev.c") \
+	F(5, PACKET, "bpf/include/packet.h") \
+	F(6, PARSE, "bpf/include/parse.h") \
+	F(7, DELIVER, "bpf/include/deliver.h") \
+	F(8, NEIGHBOUR, "bpf/include/neighbour.h") \
+	F(9, CONNTRACK, "bpf/include/conntrack.h") \
+	F(10, NAT, "bpf/include/nat.h") \
+	F(11, ROUTE, "bpf/include/route.h") \
+	F(12, BANDWIDTH, "bpf/include/bandwidth.h") \
+	/* end files */
+
+enum weft_file {
+#define F(number, name, path) FILE_##name = number,
+	WEFT_FILES(F)
+#undef F
 };
 /* clang-format on */
 

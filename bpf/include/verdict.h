@@ -5,11 +5,20 @@
 
 #include "maps.h"
 
+/*
+ * A decision is a code: the reason in its low byte, and for a drop the file and the line that made
+ * it. Every file that decides says who it is: FILE_ID is a number of WEFT_FILES.
+ */
+#define DROP(reason) ((__u32)(reason) | (__u32)(FILE_ID) << 8 | (__u32)__LINE__ << 16)
+#define CODE_REASON(code) ((code)&0xff)
+#define CODE_FILE(code) ((code) >> 8 & 0xff)
+#define CODE_LINE(code) ((code) >> 16)
+
 /* Other people's programs behind ours see the packet, in tcx and in clsact alike. */
 #define VERDICT_NEXT (-1)
 
 static __always_inline void count(struct __sk_buff *skb, enum weft_hook hook,
-				  enum weft_direction direction, enum weft_reason reason)
+				  enum weft_direction direction, __u32 reason)
 {
 	__u32 key = COUNTER_INDEX(hook, direction, reason);
 	struct weft_counter *c = bpf_map_lookup_elem(&weft_counters, &key);
@@ -23,12 +32,21 @@ static __always_inline void count(struct __sk_buff *skb, enum weft_hook hook,
 
 /* The one place where a hook ends: nothing is dropped or passed uncounted. */
 static __always_inline int verdict(struct __sk_buff *skb, enum weft_hook hook,
-				   enum weft_direction direction, enum weft_reason reason)
+				   enum weft_direction direction, __u32 code)
 {
+	__u32 reason = CODE_REASON(code);
+
 	count(skb, hook, direction, reason);
 	if (reason >= REASON_FIRST_DROP)
 		return TC_ACT_SHOT;
-	if (reason == REASON_REDIRECTED || reason == REASON_ANSWERED)
+	switch (reason) {
+	case REASON_REDIRECTED:
+	case REASON_ANSWERED:
+	case REASON_DELIVERED:
+	case REASON_SENT:
 		return TC_ACT_REDIRECT;
+	case REASON_IGNORED:
+		return TC_ACT_SHOT;
+	}
 	return VERDICT_NEXT;
 }

@@ -21,7 +21,7 @@ func seeds(r *rig) [][]byte {
 	return [][]byte{
 		ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udpPayload(1, 53, []byte("query"))}),
 		ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, headerLen: 8, payload: udpPayload(1, 4789, nil)}),
-		ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: make([]byte, 20)}),
+		ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: tcpPayload(40000, 80, tcpSYN, nil)}),
 		ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 1, fragment: 0x2000, payload: make([]byte, 8)}),
 		ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, payload: udpPayload(53, 1, nil)}),
 		ip(ipv4Packet{src: nodeAddr, dst: podAddr, protocol: 17, payload: udpPayload(53, 1, nil)}),

@@ -69,18 +69,16 @@ type eniValue struct {
 	Reserved1     [10]byte
 }
 
-type ipcacheKey struct {
-	Prefixlen uint32
-	Cluster   uint16
-	Reserved  uint16
-	Addr      wireAddr
+type fragmentKey struct {
+	Src      wireAddr
+	Dst      wireAddr
+	ID       uint32
+	Protocol uint32
 }
 
-type ipcacheValue struct {
-	Class    uint32
-	Flags    uint32
-	Epoch    uint32
-	Reserved uint32
+type fragmentValue struct {
+	Sport [2]byte
+	Dport [2]byte
 }
 
 type counterValue struct {

@@ -18,7 +18,7 @@ func goField(c string) string {
 	var out strings.Builder
 	for _, word := range strings.Split(c, "_") {
 		switch word {
-		case "eni", "mtu", "mac":
+		case "eni", "mtu", "mac", "id":
 			out.WriteString(strings.ToUpper(word))
 		default:
 			out.WriteString(strings.ToUpper(word[:1]) + word[1:])
@@ -38,7 +38,7 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftEnis:      {uint32(0), eniValue{}},
 		weftMapWeftCounters:  {uint32(0), counterValue{}},
 		weftMapWeftConfig:    {uint32(0), configValue{}},
-		weftMapWeftIpcache:   {ipcacheKey{}, ipcacheValue{}},
+		weftMapWeftFragments: {fragmentKey{}, fragmentValue{}},
 	}
 	if len(mirrors) != len(spec.Maps) {
 		t.Errorf("the object has %d maps, the test knows %d", len(spec.Maps), len(mirrors))

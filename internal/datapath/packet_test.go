@@ -86,6 +86,21 @@ func udpPayload(src, dst uint16, data []byte) []byte {
 	return append(append(b, 0, 0), data...)
 }
 
+// Flags of a TCP header.
+const (
+	tcpFIN = 0x01
+	tcpSYN = 0x02
+	tcpRST = 0x04
+	tcpACK = 0x10
+)
+
+func tcpPayload(src, dst uint16, flags byte, data []byte) []byte {
+	b := binary.BigEndian.AppendUint16(nil, src)
+	b = binary.BigEndian.AppendUint16(b, dst)
+	b = append(b, 0, 0, 0, 1, 0, 0, 0, 2, 5<<4, flags, 0xff, 0xff, 0, 0, 0, 0)
+	return append(b, data...)
+}
+
 func arpPacket(operation uint16, senderMAC net.HardwareAddr, sender string, targetMAC net.HardwareAddr, target string) []byte {
 	b := []byte{0, 1, 8, 0, 6, 4}
 	b = binary.BigEndian.AppendUint16(b, operation)

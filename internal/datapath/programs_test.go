@@ -181,7 +181,7 @@ func TestFromPod(t *testing.T) {
 	ip := func(p ipv4Packet) []byte { return ethernetFrame(gw, pod, 0x0800, p.bytes()) }
 	udp := func(port uint16) []byte { return udpPayload(1000, port, []byte("payload")) }
 	arp := func(payload []byte) []byte { return ethernetFrame(broadcast, pod, 0x0806, payload) }
-	tcp := make([]byte, 20)
+	tcp := tcpPayload(40000, 80, tcpSYN, nil)
 	cases := []packetCase{
 		{name: "udp", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(53)}), want: ReasonForwarded},
 		{name: "mark of the pod is not believed", mark: 0xffff4000, frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(53)}), want: ReasonForwarded},
@@ -234,7 +234,7 @@ func TestFromPod(t *testing.T) {
 		{name: "vxlan", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(4789)}), want: ReasonTunnelPort},
 		{name: "vxlan behind options, fragmented", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, headerLen: 7, fragment: 0x2000, payload: udp(4789)}), want: ReasonTunnelPort},
 		{name: "tunnel port as source", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udpPayload(4789, 53, nil)}), want: ReasonForwarded},
-		{name: "tcp to a tunnel port", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: append(udpPayload(1, 4789, nil), make([]byte, 12)...)}), want: ReasonForwarded},
+		{name: "tcp to a tunnel port", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: tcpPayload(1, 4789, tcpSYN, nil)}), want: ReasonForwarded},
 		{name: "ipv6", frame: ethernetFrame(gw, pod, 0x86dd, make([]byte, 48)), want: ReasonFamilyOff},
 		{name: "router solicitation", frame: ethernetFrame(mac("33:33:00:00:00:02"), pod, 0x86dd, make([]byte, 48)), want: ReasonFamilyOff},
 		{name: "lldp", frame: ethernetFrame(mac("01:80:c2:00:00:0e"), pod, 0x88cc, make([]byte, 48)), want: ReasonEthertype},
@@ -281,7 +281,7 @@ func TestToPod(t *testing.T) {
 	arp := func(payload []byte) []byte { return ethernetFrame(pod, gw, 0x0806, payload) }
 	runCases(t, r, ToPod, r.ep.Ifindex, []packetCase{
 		{name: "for the pod", frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonForwarded},
-		{name: "from a node port", frame: ip(ipv4Packet{src: nodeAddr, dst: podAddr, protocol: 6, payload: make([]byte, 20)}), want: ReasonForwarded},
+		{name: "from a node port", frame: ip(ipv4Packet{src: nodeAddr, dst: podAddr, protocol: 6, payload: tcpPayload(80, 40000, tcpSYN|tcpACK, nil)}), want: ReasonForwarded},
 		{name: "later fragment", frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, fragment: 0x00b9, payload: []byte{1}}), want: ReasonForwarded},
 		{name: "for another", frame: ip(ipv4Packet{src: farAddr, dst: otherAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonNotForEndpoint},
 		{name: "multicast", frame: ip(ipv4Packet{src: nodeAddr, dst: "224.0.0.1", protocol: 2, payload: make([]byte, 8)}), want: ReasonNotForEndpoint},

@@ -7,10 +7,11 @@ const (
 	ReasonForwarded       Reason = 0  // passed on
 	ReasonRedirected      Reason = 1  // sent out by the interface that owns its source address
 	ReasonAnswered        Reason = 2  // answered by the datapath
-	ReasonOtherFamily     Reason = 3  // not IPv4, left to the host
+	ReasonOtherFamily     Reason = 3  // neither IPv4 nor an enabled IPv6, left to the host
 	ReasonToStack         Reason = 4  // left to the kernel's stack
 	ReasonDelivered       Reason = 5  // delivered into the pod
 	ReasonSent            Reason = 6  // sent out by its ENI
+	ReasonIgnored         Reason = 7  // neighbour, router or listener discovery that needs no answer
 	ReasonNoteWrongENIIn  Reason = 16 // came in by an interface that does not own the destination
 	ReasonNoteHostSource  Reason = 17 // left with a source that is no ENI address of this node
 	ReasonNoteMidstream   Reason = 18 // a TCP packet of a flow that was not seen to begin
@@ -57,13 +58,15 @@ func describe(r Reason) (name, text, advice string) {
 	case ReasonAnswered:
 		return "answered", "answered by the datapath", ""
 	case ReasonOtherFamily:
-		return "other-family", "not IPv4, left to the host", ""
+		return "other-family", "neither IPv4 nor an enabled IPv6, left to the host", ""
 	case ReasonToStack:
 		return "to-stack", "left to the kernel's stack", ""
 	case ReasonDelivered:
 		return "delivered", "delivered into the pod", ""
 	case ReasonSent:
 		return "sent", "sent out by its ENI", ""
+	case ReasonIgnored:
+		return "ignored", "neighbour, router or listener discovery that needs no answer", ""
 	case ReasonNoteWrongENIIn:
 		return "note-wrong-eni-in", "came in by an interface that does not own the destination", "compare the ENI's addresses in EC2 with the node's NodeNetwork"
 	case ReasonNoteHostSource:
@@ -148,6 +151,7 @@ func Reasons() []Reason {
 		ReasonToStack,
 		ReasonDelivered,
 		ReasonSent,
+		ReasonIgnored,
 		ReasonNoteWrongENIIn,
 		ReasonNoteHostSource,
 		ReasonNoteMidstream,

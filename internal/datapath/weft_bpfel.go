@@ -21,7 +21,7 @@ const (
 	weftMapWeftCounters  = "weft_counters"
 	weftMapWeftEndpoints = "weft_endpoints"
 	weftMapWeftEnis      = "weft_enis"
-	weftMapWeftIpcache   = "weft_ipcache"
+	weftMapWeftFragments = "weft_fragments"
 	weftProgFromNetdev   = "from_netdev"
 	weftProgFromPod      = "from_pod"
 	weftProgToNetdev     = "to_netdev"
@@ -85,7 +85,7 @@ type weftMapSpecs struct {
 	WeftCounters  *ebpf.MapSpec `ebpf:"weft_counters"`
 	WeftEndpoints *ebpf.MapSpec `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.MapSpec `ebpf:"weft_enis"`
-	WeftIpcache   *ebpf.MapSpec `ebpf:"weft_ipcache"`
+	WeftFragments *ebpf.MapSpec `ebpf:"weft_fragments"`
 }
 
 // weftVariableSpecs contains global variables before they are loaded into the kernel.
@@ -119,7 +119,7 @@ type weftMaps struct {
 	WeftCounters  *ebpf.Map `ebpf:"weft_counters"`
 	WeftEndpoints *ebpf.Map `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.Map `ebpf:"weft_enis"`
-	WeftIpcache   *ebpf.Map `ebpf:"weft_ipcache"`
+	WeftFragments *ebpf.Map `ebpf:"weft_fragments"`
 }
 
 func (m *weftMaps) Close() error {
@@ -129,7 +129,7 @@ func (m *weftMaps) Close() error {
 		m.WeftCounters,
 		m.WeftEndpoints,
 		m.WeftEnis,
-		m.WeftIpcache,
+		m.WeftFragments,
 	)
 }
 

@@ -195,7 +195,7 @@ func TestFromPod(t *testing.T) {
 		{name: "later fragment", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, fragment: 0x00b9, payload: []byte{1}}), want: ReasonForwarded},
 		{name: "later fragment that looks like a tunnel", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, fragment: 0x00b9, payload: udp(6081)}), want: ReasonForwarded},
 		{name: "segmented above 64 KiB", gsoSize: 1400, frame: func() []byte {
-			f := ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: make([]byte, 2000)})
+			f := ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: tcpPayload(40000, 80, tcpACK, make([]byte, 1980))})
 			f[16], f[17] = 0, 0
 			return f
 		}(), want: ReasonForwarded},

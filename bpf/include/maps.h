@@ -48,11 +48,12 @@ struct {
 } weft_config SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct weft_fragment_key);
-	__type(value, struct weft_fragment);
-	__uint(max_entries, MAX_FRAGMENTS);
-} weft_fragments SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct weft_ipcache_key);
+	__type(value, struct weft_ipcache);
+	__uint(max_entries, MAX_PREFIXES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} weft_ipcache SEC(".maps");
 
 static __always_inline struct weft_config *config_get(void)
 {

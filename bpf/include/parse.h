@@ -87,6 +87,13 @@ static __noinline int extensions_walk(struct __sk_buff *skb, struct extensions *
 	return -1;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct weft_fragment_key);
+	__type(value, struct weft_fragment);
+	__uint(max_entries, MAX_FRAGMENTS);
+} weft_fragments SEC(".maps");
+
 /* Ports of a later fragment. */
 static __noinline __u32 fragment_recall(struct flow *f, __u32 id)
 {

@@ -22,6 +22,7 @@ const (
 	weftMapWeftEndpoints = "weft_endpoints"
 	weftMapWeftEnis      = "weft_enis"
 	weftMapWeftFragments = "weft_fragments"
+	weftMapWeftIpcache   = "weft_ipcache"
 	weftProgFromNetdev   = "from_netdev"
 	weftProgFromPod      = "from_pod"
 	weftProgToNetdev     = "to_netdev"
@@ -86,6 +87,7 @@ type weftMapSpecs struct {
 	WeftEndpoints *ebpf.MapSpec `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.MapSpec `ebpf:"weft_enis"`
 	WeftFragments *ebpf.MapSpec `ebpf:"weft_fragments"`
+	WeftIpcache   *ebpf.MapSpec `ebpf:"weft_ipcache"`
 }
 
 // weftVariableSpecs contains global variables before they are loaded into the kernel.
@@ -120,6 +122,7 @@ type weftMaps struct {
 	WeftEndpoints *ebpf.Map `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.Map `ebpf:"weft_enis"`
 	WeftFragments *ebpf.Map `ebpf:"weft_fragments"`
+	WeftIpcache   *ebpf.Map `ebpf:"weft_ipcache"`
 }
 
 func (m *weftMaps) Close() error {
@@ -130,6 +133,7 @@ func (m *weftMaps) Close() error {
 		m.WeftEndpoints,
 		m.WeftEnis,
 		m.WeftFragments,
+		m.WeftIpcache,
 	)
 }
 

@@ -69,6 +69,20 @@ type eniValue struct {
 	Reserved1     [10]byte
 }
 
+type ipcacheKey struct {
+	Prefixlen uint32
+	Cluster   uint16
+	Reserved  uint16
+	Addr      wireAddr
+}
+
+type ipcacheValue struct {
+	Class    uint32
+	Flags    uint32
+	Epoch    uint32
+	Reserved uint32
+}
+
 type fragmentKey struct {
 	Src      wireAddr
 	Dst      wireAddr

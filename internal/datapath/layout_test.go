@@ -38,6 +38,7 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftEnis:      {uint32(0), eniValue{}},
 		weftMapWeftCounters:  {uint32(0), counterValue{}},
 		weftMapWeftConfig:    {uint32(0), configValue{}},
+		weftMapWeftIpcache:   {ipcacheKey{}, ipcacheValue{}},
 		weftMapWeftFragments: {fragmentKey{}, fragmentValue{}},
 	}
 	if len(mirrors) != len(spec.Maps) {

@@ -12,6 +12,7 @@
 #include "packet.h"
 #include "parse.h"
 #include "reason.h"
+#include "timer.h"
 #include "verdict.h"
 
 #include "from_pod.c"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #pragma once
 
+#include <linux/bpf.h>
 #include <linux/types.h>
 
 /*
@@ -11,7 +12,10 @@
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d, in network byte order. */
 struct weft_addr {
-	__be32 word[4];
+	union {
+		__be32 word[4];
+		__u64 half[2]; /* compared and copied by halves; also aligns it on the stack */
+	};
 };
 
 #define ENDPOINT_VALID (1u << 0)
@@ -158,6 +162,10 @@ struct weft_ct_key {
 
 #define CT_NO_SLOT 0xffff
 
+/* weft_ct_entry.told */
+#define CT_TOLD_CLOSED (1u << 0) /* the event that it closed */
+#define CT_TOLD_RING (1u << 1)	 /* its key is in the ring of weft_ct_new */
+
 /* A side of a flow is written by the packets that this side sends, and by nobody else. */
 struct weft_ct_side {
 	__u64 packets;
@@ -192,6 +200,54 @@ struct weft_ct_entry {
 	__u32 created; /* jiffies */
 	__u32 told;    /* what events have been sent of this flow */
 	__u32 reserved1;
+};
+
+/* Rings of keys of entries that have to be looked at when they may have expired. */
+enum weft_ct_ring_name {
+	CT_RING_NEW = 0,    /* of weft_ct_new: flows with an alias or without TCP's flags */
+	CT_RING_EST = 1,    /* of weft_ct_est: every flow */
+	CT_RING_CLOSED = 2, /* of both: closed flows that live on for a moment */
+	CT_RING_MAX = 3,
+};
+
+/* weft_ct_rings[name]. Programs write at head, the timer alone reads at tail. */
+struct weft_ct_ring {
+	__u64 head;
+	__u64 reserved0[7]; /* a cache line of its own */
+	__u64 tail;
+	__u32 size; /* slots of weft_ct_slots from base on */
+	__u32 base;
+	__u64 reserved1[6];
+};
+
+/* weft_ct_slots, the slots of all rings. */
+struct weft_ct_slot {
+	struct weft_ct_key key;
+	__u32 generation; /* of the entry; 0: not written yet. Written last, cleared by the timer */
+	__u32 due;	  /* jiffies */
+};
+
+/* weft_ct_timers[0]. */
+struct weft_ct_timer {
+	struct bpf_timer timer;
+	__u64 ticks;
+	__u64 looked; /* slots */
+	__u32 last;   /* jiffies */
+	__u32 reserved;
+};
+
+/* weft_ct_stats[0], per CPU. */
+struct weft_ct_stats {
+	__u64 created;
+	__u64 failed;	 /* no entry could be made */
+	__u64 promoted;	 /* into weft_ct_est */
+	__u64 full;	 /* promotions that failed */
+	__u64 closed;	 /* removed at the last ACK */
+	__u64 expired;	 /* removed by the timer */
+	__u64 replaced;	 /* expired, stale or closed, and removed for a new one */
+	__u64 removed;	 /* from weft_ct_est, for whatever reason */
+	__u64 unwatched; /* the ring was full: expires, but nobody looks */
+	__u64 reserved;
 };
 
 /* Fragments after the first have no ports: weft_fragments, an LRU. */

@@ -20,10 +20,8 @@ type Config struct {
 	BPFFS  string       // BPF file system, mounted if absent; by default /sys/fs/bpf
 	PinDir string       // below BPFFS; by default contract.PinDir
 	Attach AttachMode
-	// Settings that the programs begin with; zero: DefaultSettings.
-	Settings Settings
-	// Sizes of maps that are made anew.
-	Sizes Sizes
+
+	Conntrack ConntrackConfig
 }
 
 // AttachMode chooses how programs are attached.
@@ -90,10 +88,10 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.Sizes.apply(spec); err != nil {
+	if err := sizeConntrack(spec, cfg.Conntrack); err != nil {
 		return nil, err
 	}
-	if d.maps, err = openMaps(spec, maps, cfg.Sizes, cfg.Log); err != nil {
+	if d.maps, err = openMaps(spec, maps, cfg.Log); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -101,7 +99,10 @@ func Open(cfg Config) (_ *Datapath, err error) {
 			d.Close()
 		}
 	}()
-	if err := d.writeConfig(d.settings, d.trace); err != nil {
+	if err := d.writeRings(); err != nil {
+		return nil, err
+	}
+	if err := d.writeConfig(cfg.Conntrack); err != nil {
 		return nil, err
 	}
 	if err := d.load(spec); err != nil {
@@ -128,12 +129,38 @@ func newAttacher(mode AttachMode, links string, f Features) (attacher, error) {
 	return nil, fmt.Errorf("attach mode is %q, expected tcx, clsact or nothing", mode)
 }
 
+// writeConfig refuses a layout that isn't ours, and otherwise writes what the programs read.
+func (d *Datapath) writeConfig(ct ConntrackConfig) error {
+	m := d.maps[weftMapWeftConfig]
+	var have configValue
+	if err := m.Lookup(uint32(0), &have); err != nil {
+		return fmt.Errorf("read %s: %w", weftMapWeftConfig, err)
+	}
+	if have.Layout != 0 && have.Layout != layoutVersion {
+		return &LayoutError{Map: weftMapWeftConfig, Err: fmt.Errorf("layout is %d, expected %d", have.Layout, layoutVersion)}
+	}
+	want := newConfigValue()
+	if err := ct.write(&want); err != nil {
+		return err
+	}
+	if have == want {
+		return nil
+	}
+	if err := m.Put(uint32(0), want); err != nil {
+		return fmt.Errorf("write %s: %w", weftMapWeftConfig, err)
+	}
+	return nil
+}
+
 func (d *Datapath) load(spec *ebpf.CollectionSpec) error {
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: d.maps})
 	if err != nil {
 		return fmt.Errorf("load the programs: %w", err)
 	}
 	defer coll.Close()
+	if err := startTimer(coll.Programs[weftProgCtStart]); err != nil {
+		return err
+	}
 	for _, h := range Hooks() {
 		prog := coll.DetachProgram(h.String())
 		if prog == nil {

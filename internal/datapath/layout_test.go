@@ -18,7 +18,7 @@ func goField(c string) string {
 	var out strings.Builder
 	for _, word := range strings.Split(c, "_") {
 		switch word {
-		case "eni", "mtu", "mac", "id":
+		case "eni", "mtu", "mac", "nat", "tcp":
 			out.WriteString(strings.ToUpper(word))
 		default:
 			out.WriteString(strings.ToUpper(word[:1]) + word[1:])
@@ -38,8 +38,13 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftEnis:      {uint32(0), eniValue{}},
 		weftMapWeftCounters:  {uint32(0), counterValue{}},
 		weftMapWeftConfig:    {uint32(0), configValue{}},
-		weftMapWeftIpcache:   {ipcacheKey{}, ipcacheValue{}},
-		weftMapWeftFragments: {fragmentKey{}, fragmentValue{}},
+		weftMapWeftCtNew:     {ctKey{}, ctEntry{}},
+		weftMapWeftCtEst:     {ctKey{}, ctEntry{}},
+		weftMapWeftCtScratch: {uint32(0), ctEntry{}},
+		weftMapWeftCtStats:   {uint32(0), ctStats{}},
+		weftMapWeftCtRings:   {uint32(0), ctRing{}},
+		weftMapWeftCtSlots:   {uint32(0), ctSlot{}},
+		weftMapWeftCtTimers:  {uint32(0), ctTimer{}},
 	}
 	if len(mirrors) != len(spec.Maps) {
 		t.Errorf("the object has %d maps, the test knows %d", len(spec.Maps), len(mirrors))

@@ -25,6 +25,10 @@ func Verify() (Features, []Program, error) {
 	if err != nil {
 		return f, nil, err
 	}
+	// The verifier doesn't look at the tables' sizes, and the machine may be small.
+	if err := sizeConntrack(spec, ConntrackConfig{AnyMax: minCTMax, TCPMax: minCTMax}); err != nil {
+		return f, nil, err
+	}
 	coll, err := ebpf.NewCollection(spec)
 	if err != nil {
 		return f, nil, fmt.Errorf("load the programs: %w", err)

@@ -19,10 +19,16 @@ const (
 	weftMapWeftAddresses = "weft_addresses"
 	weftMapWeftConfig    = "weft_config"
 	weftMapWeftCounters  = "weft_counters"
+	weftMapWeftCtEst     = "weft_ct_est"
+	weftMapWeftCtNew     = "weft_ct_new"
+	weftMapWeftCtRings   = "weft_ct_rings"
+	weftMapWeftCtScratch = "weft_ct_scratch"
+	weftMapWeftCtSlots   = "weft_ct_slots"
+	weftMapWeftCtStats   = "weft_ct_stats"
+	weftMapWeftCtTimers  = "weft_ct_timers"
 	weftMapWeftEndpoints = "weft_endpoints"
 	weftMapWeftEnis      = "weft_enis"
-	weftMapWeftFragments = "weft_fragments"
-	weftMapWeftIpcache   = "weft_ipcache"
+	weftProgCtStart      = "ct_start"
 	weftProgFromNetdev   = "from_netdev"
 	weftProgFromPod      = "from_pod"
 	weftProgToNetdev     = "to_netdev"
@@ -71,6 +77,7 @@ type weftSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type weftProgramSpecs struct {
+	CtStart    *ebpf.ProgramSpec `ebpf:"ct_start"`
 	FromNetdev *ebpf.ProgramSpec `ebpf:"from_netdev"`
 	FromPod    *ebpf.ProgramSpec `ebpf:"from_pod"`
 	ToNetdev   *ebpf.ProgramSpec `ebpf:"to_netdev"`
@@ -84,6 +91,13 @@ type weftMapSpecs struct {
 	WeftAddresses *ebpf.MapSpec `ebpf:"weft_addresses"`
 	WeftConfig    *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters  *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtEst     *ebpf.MapSpec `ebpf:"weft_ct_est"`
+	WeftCtNew     *ebpf.MapSpec `ebpf:"weft_ct_new"`
+	WeftCtRings   *ebpf.MapSpec `ebpf:"weft_ct_rings"`
+	WeftCtScratch *ebpf.MapSpec `ebpf:"weft_ct_scratch"`
+	WeftCtSlots   *ebpf.MapSpec `ebpf:"weft_ct_slots"`
+	WeftCtStats   *ebpf.MapSpec `ebpf:"weft_ct_stats"`
+	WeftCtTimers  *ebpf.MapSpec `ebpf:"weft_ct_timers"`
 	WeftEndpoints *ebpf.MapSpec `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.MapSpec `ebpf:"weft_enis"`
 	WeftFragments *ebpf.MapSpec `ebpf:"weft_fragments"`
@@ -119,6 +133,13 @@ type weftMaps struct {
 	WeftAddresses *ebpf.Map `ebpf:"weft_addresses"`
 	WeftConfig    *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters  *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtEst     *ebpf.Map `ebpf:"weft_ct_est"`
+	WeftCtNew     *ebpf.Map `ebpf:"weft_ct_new"`
+	WeftCtRings   *ebpf.Map `ebpf:"weft_ct_rings"`
+	WeftCtScratch *ebpf.Map `ebpf:"weft_ct_scratch"`
+	WeftCtSlots   *ebpf.Map `ebpf:"weft_ct_slots"`
+	WeftCtStats   *ebpf.Map `ebpf:"weft_ct_stats"`
+	WeftCtTimers  *ebpf.Map `ebpf:"weft_ct_timers"`
 	WeftEndpoints *ebpf.Map `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.Map `ebpf:"weft_enis"`
 	WeftFragments *ebpf.Map `ebpf:"weft_fragments"`
@@ -130,6 +151,13 @@ func (m *weftMaps) Close() error {
 		m.WeftAddresses,
 		m.WeftConfig,
 		m.WeftCounters,
+		m.WeftCtEst,
+		m.WeftCtNew,
+		m.WeftCtRings,
+		m.WeftCtScratch,
+		m.WeftCtSlots,
+		m.WeftCtStats,
+		m.WeftCtTimers,
 		m.WeftEndpoints,
 		m.WeftEnis,
 		m.WeftFragments,
@@ -147,6 +175,7 @@ type weftVariables struct {
 //
 // It can be passed to loadWeftObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weftPrograms struct {
+	CtStart    *ebpf.Program `ebpf:"ct_start"`
 	FromNetdev *ebpf.Program `ebpf:"from_netdev"`
 	FromPod    *ebpf.Program `ebpf:"from_pod"`
 	ToNetdev   *ebpf.Program `ebpf:"to_netdev"`
@@ -155,6 +184,7 @@ type weftPrograms struct {
 
 func (p *weftPrograms) Close() error {
 	return _WeftClose(
+		p.CtStart,
 		p.FromNetdev,
 		p.FromPod,
 		p.ToNetdev,

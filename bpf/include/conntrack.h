@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+
+#include <stdbool.h>
+
+#include "flow.h"
+#include "maps.h"
+#include "ring.h"
+#include "tcp_state.h"
+
+/*
+ * Connection tracking. weft_ct_new is an LRU of flows that begin and of flows without an
+ * established state; weft_ct_est holds established ones, which no flood of new ones can evict.
+ * Hooks run with bottom halves off, and so does the timer, so on one CPU nothing comes between.
+ */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct weft_ct_key);
+	__type(value, struct weft_ct_entry);
+	__uint(max_entries, 262144);
+} weft_ct_new SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct weft_ct_key);
+	__type(value, struct weft_ct_entry);
+	__uint(max_entries, 524288);
+} weft_ct_est SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct weft_ct_stats);
+	__uint(max_entries, 1);
+} weft_ct_stats SEC(".maps");
+
+/* An entry that is being made: too big for the stack of 6.1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct weft_ct_entry);
+	__uint(max_entries, 1);
+} weft_ct_scratch SEC(".maps");
+
+/* What ct_lookup found. */
+struct ct_hit {
+	struct weft_ct_entry *entry;
+	/* The endpoint of this node that the packet goes to, if the entry names one. */
+	struct weft_endpoint *to;
+	struct weft_ct_key key;
+	__u32 now;	  /* jiffies */
+	__u8 side;	  /* the sender's */
+	bool established; /* entry is in weft_ct_est */
+	bool stale;	  /* there is an entry, but it counts as none: ct_create replaces it */
+};
+
+/* What ct_create needs to know, as the sender sees it. */
+struct ct_new {
+	__u16 flags;
+	__u16 from_slot; /* of the sender, if it is an endpoint of this node; else CT_NO_SLOT */
+	__u16 to_slot;
+	__u16 nat_eni;
+	__u32 from_generation;
+	__u32 to_generation;
+	__u32 class;
+	/* CT_NAT: the alias' generation, which the entry then has too; 0: any. */
+	__u32 generation;
+	struct weft_addr nat_addr;
+	__be16 nat_port;
+	__u16 reserved[3];
+};
+
+#define CT_COUNT(field)                                                                            \
+	do {                                                                                       \
+		__u32 zero_ = 0;                                                                   \
+		struct weft_ct_stats *stats_ = bpf_map_lookup_elem(&weft_ct_stats, &zero_);        \
+		if (stats_)                                                                        \
+			stats_->field++;                                                           \
+	} while (0)
+
+/* Writes the normalised key and returns the side of the first address. */
+static __always_inline __u8 ct_key_make(struct weft_ct_key *key, const struct weft_addr *from,
+					__be16 from_port, const struct weft_addr *to,
+					__be16 to_port, __u8 protocol)
+{
+	bool above;
+
+	if (from->half[0] != to->half[0])
+		above = from->half[0] > to->half[0];
+	else if (from->half[1] != to->half[1])
+		above = from->half[1] > to->half[1];
+	else
+		above = from_port > to_port;
+	key->protocol = protocol;
+	key->reserved = 0;
+	key->zone = 0;
+	if (above) {
+		key->addr[0] = *to;
+		key->addr[1] = *from;
+		key->port[0] = to_port;
+		key->port[1] = from_port;
+		return 1;
+	}
+	key->addr[0] = *from;
+	key->addr[1] = *to;
+	key->port[0] = from_port;
+	key->port[1] = to_port;
+	return 0;
+}
+
+static __always_inline bool ct_expired(const struct weft_ct_entry *e, __u32 now)
+{
+	return (__s32)(now - e->expires) >= 0;
+}
+
+/*
+ * The endpoint in a slot, if it still is the one that the entry was made for. A generation is the
+ * address', so the address must be the same too.
+ */
+static __always_inline struct weft_endpoint *ct_endpoint(const struct weft_ct_side *side,
+							 const struct weft_addr *addr)
+{
+	__u32 slot = side->slot;
+	struct weft_endpoint *ep = bpf_map_lookup_elem(&weft_endpoints, &slot);
+	const struct weft_addr *own;
+
+	if (!ep || !(ep->flags & ENDPOINT_VALID) || ep->generation != side->generation)
+		return NULL;
+	own = addr->half[0] ? &ep->addr6 : &ep->addr;
+	if (own->half[1] != addr->half[1] || own->half[0] != addr->half[0])
+		return NULL;
+	return ep;
+}
+
+/* Was the entry made for an endpoint that is gone since? Fills to with the endpoint of to_side. */
+static __always_inline bool ct_stale(const struct weft_ct_entry *e, const struct weft_ct_key *key,
+				     __u8 to_side, struct weft_endpoint **to)
+{
+	struct weft_endpoint *ep;
+
+	if (e->side[0].slot != CT_NO_SLOT) {
+		ep = ct_endpoint(&e->side[0], &key->addr[0]);
+		if (!ep)
+			return true;
+		if (to_side == 0)
+			*to = ep;
+	}
+	if (e->side[1].slot != CT_NO_SLOT) {
+		ep = ct_endpoint(&e->side[1], &key->addr[1]);
+		if (!ep)
+			return true;
+		if (to_side == 1)
+			*to = ep;
+	}
+	return false;
+}
+
+static __always_inline bool ct_has_flags(const struct weft_ct_key *key)
+{
+	return key->protocol == CT_PROTO_TCP || key->protocol == CT_PROTO_SCTP;
+}
+
+/* A SYN on what was closed, or wasn't seen to begin, begins anew. */
+static __always_inline bool ct_begins_anew(const struct flow *f, const struct weft_ct_entry *e)
+{
+	return tcp_begins(f->tcp) && f->kind == FLOW_PLAIN && f->fragment != FRAGMENT_LATER &&
+	       (e->flags & CT_MIDSTREAM || tcp_closed(e->side[0].tcp, e->side[1].tcp));
+}
+
+/* An alias has no life of its own: whether its flow lives is asked with ct_lookup_primary. */
+static __always_inline bool ct_lookup(const struct flow *f, struct ct_hit *hit)
+{
+	struct weft_ct_entry *e = NULL;
+
+	hit->side = ct_key_make(&hit->key, &f->src, f->sport, &f->dst, f->dport, f->protocol);
+	hit->now = bpf_jiffies64();
+	hit->to = NULL;
+	hit->established = false;
+	hit->stale = false;
+	if (ct_has_flags(&hit->key)) {
+		e = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
+		hit->established = !!e;
+	}
+	if (!e)
+		e = bpf_map_lookup_elem(&weft_ct_new, &hit->key);
+	hit->entry = e;
+	if (!e)
+		return false;
+	if (e->flags & CT_ALIAS)
+		return true;
+	if (ct_expired(e, hit->now) || ct_stale(e, &hit->key, !hit->side, &hit->to)) {
+		hit->stale = true;
+		return false;
+	}
+	if (ct_has_flags(&hit->key) && ct_begins_anew(f, e)) {
+		/* The translation of a flow outlives it, in the direction that it was made for. */
+		if (e->flags & CT_NAT)
+			return true;
+		hit->stale = true;
+		return false;
+	}
+	return true;
+}
+
+/* The alias of an entry with CT_NAT. origin is the side that is translated. */
+static __always_inline void ct_alias_key(const struct weft_ct_key *key,
+					 const struct weft_ct_entry *e, struct weft_ct_key *alias)
+{
+	if (e->origin)
+		ct_key_make(alias, &key->addr[0], key->port[0], &e->nat_addr, e->nat_port,
+			    key->protocol);
+	else
+		ct_key_make(alias, &key->addr[1], key->port[1], &e->nat_addr, e->nat_port,
+			    key->protocol);
+}
+
+/*
+ * An answer to a translated flow: alias is the hit of the packet as it came, hit becomes that of
+ * the flow, whose sender is the same. False: the flow is gone, and so the alias is as good as none.
+ */
+static __always_inline bool ct_lookup_primary(const struct flow *f, const struct ct_hit *alias,
+					      struct ct_hit *hit)
+{
+	struct weft_ct_entry *a = alias->entry;
+	__be16 own = a->nat_port;
+	__be16 remote = f->sport;
+	struct weft_ct_entry *e = NULL;
+
+	if (f->kind != FLOW_PLAIN && (f->protocol == 1 || f->protocol == 58))
+		remote = own; /* both ports are the id */
+	hit->side = ct_key_make(&hit->key, &f->src, remote, &a->nat_addr, own, f->protocol);
+	hit->now = alias->now;
+	hit->to = NULL;
+	hit->stale = false;
+	hit->established = alias->established;
+	if (ct_has_flags(&hit->key)) {
+		e = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
+		hit->established = !!e;
+	}
+	if (!e)
+		e = bpf_map_lookup_elem(&weft_ct_new, &hit->key);
+	hit->entry = e;
+	return e && e->generation == a->generation && !ct_expired(e, hit->now) &&
+	       !ct_stale(e, &hit->key, !hit->side, &hit->to);
+}
+
+static __noinline void ct_alias_delete(const struct weft_ct_key *key, const struct weft_ct_entry *e)
+{
+	struct weft_ct_key alias;
+	struct weft_ct_entry *a;
+
+	ct_alias_key(key, e, &alias);
+	a = bpf_map_lookup_elem(&weft_ct_est, &alias);
+	if (a && a->generation == e->generation)
+		bpf_map_delete_elem(&weft_ct_est, &alias);
+	a = bpf_map_lookup_elem(&weft_ct_new, &alias);
+	if (a && a->generation == e->generation)
+		bpf_map_delete_elem(&weft_ct_new, &alias);
+}
+
+/* Removes an entry and its alias. */
+static __always_inline void ct_remove(const struct weft_ct_key *key, struct weft_ct_entry *e,
+				      bool established)
+{
+	if (e->flags & CT_NAT)
+		ct_alias_delete(key, e);
+	if (established) {
+		if (!bpf_map_delete_elem(&weft_ct_est, key))
+			CT_COUNT(removed);
+	} else {
+		bpf_map_delete_elem(&weft_ct_new, key);
+	}
+}
+
+static __always_inline void ct_delete(struct ct_hit *hit)
+{
+	if (hit->entry)
+		ct_remove(&hit->key, hit->entry, hit->established);
+	hit->entry = NULL;
+}
+
+/* How long an entry lives after its last packet. */
+static __always_inline __u32 ct_lifetime(const struct weft_config *config,
+					 const struct weft_ct_key *key,
+					 const struct weft_ct_entry *e)
+{
+	__u32 which;
+
+	if (key->protocol == CT_PROTO_TCP ||
+	    (key->protocol == CT_PROTO_SCTP && (e->side[0].tcp | e->side[1].tcp)))
+		switch (tcp_state(e->side[0].tcp, e->side[1].tcp, e->flags & CT_MIDSTREAM)) {
+		case TCP_ESTABLISHED:
+			which = LIFETIME_TCP;
+			break;
+		case TCP_CLOSED:
+			which = LIFETIME_FIN;
+			break;
+		default:
+			which = LIFETIME_SYN;
+		}
+	else
+		which = e->flags & CT_STACK ? LIFETIME_STACK : LIFETIME_ANY;
+	return config->lifetime[which];
+}
+
+/* Has the timer look at an entry of weft_ct_new. */
+static __always_inline void ct_watch(const struct weft_config *config,
+				     const struct weft_ct_key *key, struct weft_ct_entry *e,
+				     __u32 now)
+{
+	if (ring_push(CT_RING_NEW, key, e->generation, now + ring_wait(config, CT_RING_NEW),
+		      RING_RESERVE))
+		e->told |= CT_TOLD_RING;
+	else
+		CT_COUNT(unwatched);
+}
+
+/*
+ * Makes the entry of a flow that ct_lookup had none for, and counts its first packet. The entry
+ * that hit then has is for reading. Not 0: there is none.
+ */
+static __noinline __attribute__((unused)) int ct_create(const struct flow *f, struct ct_hit *hit,
+							const struct ct_new *n)
+{
+	struct weft_config *config = config_get();
+	struct weft_ct_entry *e;
+	__u32 zero = 0;
+	int err;
+
+	e = bpf_map_lookup_elem(&weft_ct_scratch, &zero);
+	if (!e || !config)
+		return -1;
+	if (hit->stale && hit->entry) {
+		ct_remove(&hit->key, hit->entry, hit->established);
+		CT_COUNT(replaced);
+	}
+	hit->stale = false;
+	hit->established = false;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->generation = n->generation ? n->generation : bpf_get_prandom_u32() | 1;
+	e->flags = n->flags & ~(CT_ESTABLISHED | CT_NO_PROMOTION | CT_ALIAS);
+	e->origin = hit->side;
+	e->class = n->class;
+	e->nat_addr = n->nat_addr;
+	e->nat_port = n->nat_port;
+	e->nat_eni = n->nat_eni;
+	e->created = hit->now;
+	if (hit->side) {
+		e->side[1].slot = n->from_slot;
+		e->side[1].generation = n->from_generation;
+		e->side[0].slot = n->to_slot;
+		e->side[0].generation = n->to_generation;
+		e->side[1].packets = 1;
+		e->side[1].bytes = f->length;
+		e->side[1].tcp = f->tcp;
+	} else {
+		e->side[0].slot = n->from_slot;
+		e->side[0].generation = n->from_generation;
+		e->side[1].slot = n->to_slot;
+		e->side[1].generation = n->to_generation;
+		e->side[0].packets = 1;
+		e->side[0].bytes = f->length;
+		e->side[0].tcp = f->tcp;
+	}
+	e->expires = hit->now + ct_lifetime(config, &hit->key, e);
+	if (hit->key.protocol != CT_PROTO_TCP || n->flags & CT_NAT)
+		ct_watch(config, &hit->key, e, hit->now);
+	hit->entry = e;
+	/* Another CPU may have made it meanwhile: what its packet said must not be lost. */
+	err = bpf_map_update_elem(&weft_ct_new, &hit->key, e, BPF_NOEXIST);
+	if (err)
+		CT_COUNT(failed);
+	else
+		CT_COUNT(created);
+	return err;
+}
+
+/* Moves a flow to the table of established ones, with its alias. */
+static __noinline void ct_promote(const struct weft_config *config, struct ct_hit *hit)
+{
+	struct weft_ct_entry *e = hit->entry;
+	struct weft_ct_key alias;
+	struct weft_ct_entry *a;
+	bool translated = e->flags & CT_NAT;
+
+	e->flags |= CT_ESTABLISHED;
+	if (translated) {
+		ct_alias_key(&hit->key, e, &alias);
+		a = bpf_map_lookup_elem(&weft_ct_new, &alias);
+		if (!a || a->generation != e->generation ||
+		    bpf_map_update_elem(&weft_ct_est, &alias, a, BPF_NOEXIST))
+			goto full;
+	}
+	if (bpf_map_update_elem(&weft_ct_est, &hit->key, e, BPF_NOEXIST)) {
+		if (translated)
+			bpf_map_delete_elem(&weft_ct_est, &alias);
+		goto full;
+	}
+	if (!ring_push(CT_RING_EST, &hit->key, e->generation,
+		       hit->now + ring_wait(config, CT_RING_EST), RING_RESERVE)) {
+		if (translated)
+			bpf_map_delete_elem(&weft_ct_est, &alias);
+		bpf_map_delete_elem(&weft_ct_est, &hit->key);
+		goto full;
+	}
+	if (translated)
+		bpf_map_delete_elem(&weft_ct_new, &alias);
+	bpf_map_delete_elem(&weft_ct_new, &hit->key);
+	CT_COUNT(promoted);
+	a = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
+	if (a) {
+		hit->entry = a;
+		hit->established = true;
+	}
+	return;
+full:
+	e->flags &= ~CT_ESTABLISHED;
+	/* Every packet would try again. */
+	e->flags |= CT_NO_PROMOTION;
+	CT_COUNT(full);
+}
+
+/* A packet that changes what is known of its flow. was: the sender's flags before it. */
+static __noinline void ct_advance(const struct weft_config *config, const struct flow *f,
+				  struct ct_hit *hit)
+{
+	struct weft_ct_entry *e = hit->entry;
+	__u8 a = e->side[0].tcp, b = e->side[1].tcp;
+	__u8 state = tcp_state(a, b, e->flags & CT_MIDSTREAM);
+
+	if (state == TCP_CLOSED) {
+		if (tcp_last(f->tcp, a, b) && !(e->flags & (CT_STACK | CT_NAT))) {
+			CT_COUNT(closed);
+			ct_delete(hit);
+			return;
+		}
+		e->expires = hit->now + config->lifetime[LIFETIME_FIN];
+		return;
+	}
+	if (state == TCP_ESTABLISHED && !hit->established && !(e->flags & CT_NO_PROMOTION))
+		ct_promote(config, hit);
+}
+
+/*
+ * Counts a packet of a flow that ct_lookup found. Afterwards hit may have another entry (it was
+ * promoted) or none (it ended).
+ */
+static __always_inline void ct_update(const struct flow *f, struct ct_hit *hit)
+{
+	struct weft_config *config = config_get();
+	struct weft_ct_entry *e = hit->entry;
+	struct weft_ct_side *own;
+	__u32 expires;
+
+	/* An error is about a flow, not of it. */
+	if (!e || !config || f->kind == FLOW_ERROR)
+		return;
+	own = hit->side ? &e->side[1] : &e->side[0];
+	own->packets++;
+	own->bytes += f->length;
+	if (ct_has_flags(&hit->key)) {
+		/* An old translation for a new flow. */
+		if (ct_begins_anew(f, e) && hit->side == e->origin) {
+			e->side[0].tcp = e->side[1].tcp = 0;
+			e->flags &= ~(CT_MIDSTREAM | CT_NO_PROMOTION);
+		}
+		own->tcp |= f->tcp;
+	}
+	expires = hit->now + ct_lifetime(config, &hit->key, e);
+	/* Once a second is enough; also if the life got shorter. */
+	if (expires - e->expires >= config->jiffies_per_second)
+		e->expires = expires;
+	if (ct_has_flags(&hit->key) &&
+	    (!hit->established || tcp_closed(e->side[0].tcp, e->side[1].tcp)))
+		ct_advance(config, f, hit);
+}

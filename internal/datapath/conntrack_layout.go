@@ -1,0 +1,154 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// The types below mirror bpf/include/layout.h; a test compares sizes and offsets by BTF.
+
+// Flags of an entry.
+const (
+	ctStack       = 1 << 0
+	ctAlias       = 1 << 1
+	ctNAT         = 1 << 2
+	ctAtNetdev    = 1 << 3
+	ctMidstream   = 1 << 4
+	ctNoPromotion = 1 << 5
+	ctEstablished = 1 << 6
+)
+
+const ctNoSlot = 0xffff
+
+// Protocols whose flows have states.
+const (
+	protocolTCP  = 6
+	protocolSCTP = 132
+)
+
+// TCP flags.
+const (
+	tcpFIN = 0x01
+	tcpSYN = 0x02
+	tcpRST = 0x04
+	tcpACK = 0x10
+)
+
+type ctKey struct {
+	Addr     [2]wireAddr
+	Port     [2][2]byte // network byte order
+	Protocol uint8
+	Reserved uint8
+	Zone     uint16
+}
+
+type ctSide struct {
+	Packets    uint64
+	Bytes      uint64
+	Generation uint32
+	Slot       uint16
+	TCP        uint8
+	Reserved   uint8
+}
+
+type ctVerdict struct {
+	EndpointEpoch uint16
+	ClassEpoch    uint16
+	Rule          uint32
+}
+
+type ctEntry struct {
+	Expires    uint32
+	Generation uint32
+	Flags      uint16
+	Origin     uint8
+	_          uint8
+	Class      uint32
+	Side       [2]ctSide
+	Verdict    [2]ctVerdict
+	NATAddr    wireAddr
+	NATPort    [2]byte // network byte order
+	NATENI     uint16
+	Created    uint32
+	Told       uint32
+	Reserved1  uint32
+}
+
+type ctRing struct {
+	Head      uint64
+	_         [7]uint64
+	Tail      uint64
+	Size      uint32
+	Base      uint32
+	Reserved1 [6]uint64
+}
+
+type ctSlot struct {
+	Key        ctKey
+	Generation uint32
+	Due        uint32
+}
+
+type ctTimer struct {
+	Timer    [16]byte
+	Ticks    uint64
+	Looked   uint64
+	Last     uint32
+	Reserved uint32
+}
+
+type ctStats struct {
+	Created   uint64
+	Failed    uint64
+	Promoted  uint64
+	Full      uint64
+	Closed    uint64
+	Expired   uint64
+	Replaced  uint64
+	Removed   uint64
+	Unwatched uint64
+	Reserved  uint64
+}
+
+// Rings of bpf/include/layout.h.
+const (
+	ringNew = iota
+	ringEst
+	ringClosed
+	ringMax
+)
+
+// above orders the two ends of a flow as ct_key_make does.
+func above(from, to netip.AddrPort) bool {
+	a, b := toWire(from.Addr()), toWire(to.Addr())
+	for i := 0; i < 16; i += 8 {
+		x, y := binary.NativeEndian.Uint64(a[i:]), binary.NativeEndian.Uint64(b[i:])
+		if x != y {
+			return x > y
+		}
+	}
+	p, q := toPort(from.Port()), toPort(to.Port())
+	return binary.NativeEndian.Uint16(p[:]) > binary.NativeEndian.Uint16(q[:])
+}
+
+// newCTKey returns the key of a flow and the side of its first end.
+func newCTKey(from, to netip.AddrPort, protocol uint8) (ctKey, int) {
+	side := 0
+	if above(from, to) {
+		from, to, side = to, from, 1
+	}
+	return ctKey{
+		Addr:     [2]wireAddr{toWire(from.Addr()), toWire(to.Addr())},
+		Port:     [2][2]byte{toPort(from.Port()), toPort(to.Port())},
+		Protocol: protocol,
+	}, side
+}
+
+func toPort(p uint16) (out [2]byte) {
+	binary.BigEndian.PutUint16(out[:], p)
+	return out
+}
+
+func (k ctKey) end(side int) netip.AddrPort {
+	return netip.AddrPortFrom(fromWire(k.Addr[side]), binary.BigEndian.Uint16(k.Port[side][:]))
+}

@@ -29,6 +29,7 @@ const (
 	trackMapWeftCtTimers  = "weft_ct_timers"
 	trackMapWeftEndpoints = "weft_endpoints"
 	trackMapWeftEnis      = "weft_enis"
+	trackMapWeftIpcache   = "weft_ipcache"
 	trackProgCtStart      = "ct_start"
 	trackProgTrack        = "track"
 )
@@ -96,6 +97,7 @@ type trackMapSpecs struct {
 	WeftCtTimers  *ebpf.MapSpec `ebpf:"weft_ct_timers"`
 	WeftEndpoints *ebpf.MapSpec `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.MapSpec `ebpf:"weft_enis"`
+	WeftIpcache   *ebpf.MapSpec `ebpf:"weft_ipcache"`
 }
 
 // trackVariableSpecs contains global variables before they are loaded into the kernel.
@@ -137,6 +139,7 @@ type trackMaps struct {
 	WeftCtTimers  *ebpf.Map `ebpf:"weft_ct_timers"`
 	WeftEndpoints *ebpf.Map `ebpf:"weft_endpoints"`
 	WeftEnis      *ebpf.Map `ebpf:"weft_enis"`
+	WeftIpcache   *ebpf.Map `ebpf:"weft_ipcache"`
 }
 
 func (m *trackMaps) Close() error {
@@ -154,6 +157,7 @@ func (m *trackMaps) Close() error {
 		m.WeftCtTimers,
 		m.WeftEndpoints,
 		m.WeftEnis,
+		m.WeftIpcache,
 	)
 }
 

@@ -28,6 +28,7 @@ const (
 	weftMapWeftCtTimers  = "weft_ct_timers"
 	weftMapWeftEndpoints = "weft_endpoints"
 	weftMapWeftEnis      = "weft_enis"
+	weftMapWeftIpcache   = "weft_ipcache"
 	weftProgCtStart      = "ct_start"
 	weftProgFromNetdev   = "from_netdev"
 	weftProgFromPod      = "from_pod"

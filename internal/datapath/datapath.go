@@ -20,8 +20,10 @@ type Config struct {
 	BPFFS  string       // BPF file system, mounted if absent; by default /sys/fs/bpf
 	PinDir string       // below BPFFS; by default contract.PinDir
 	Attach AttachMode
-
-	Conntrack ConntrackConfig
+	// Settings that the programs begin with; zero: DefaultSettings.
+	Settings Settings
+	// Sizes of maps that are made anew.
+	Sizes Sizes
 }
 
 // AttachMode chooses how programs are attached.
@@ -88,10 +90,10 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := sizeConntrack(spec, cfg.Conntrack); err != nil {
+	if err := cfg.Sizes.apply(spec); err != nil {
 		return nil, err
 	}
-	if d.maps, err = openMaps(spec, maps, cfg.Log); err != nil {
+	if d.maps, err = openMaps(spec, maps, cfg.Sizes, cfg.Log); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -102,7 +104,7 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if err := d.writeRings(); err != nil {
 		return nil, err
 	}
-	if err := d.writeConfig(cfg.Conntrack); err != nil {
+	if err := d.writeConfig(d.settings, d.trace); err != nil {
 		return nil, err
 	}
 	if err := d.load(spec); err != nil {
@@ -127,29 +129,6 @@ func newAttacher(mode AttachMode, links string, f Features) (attacher, error) {
 		return &clsactAttacher{}, nil
 	}
 	return nil, fmt.Errorf("attach mode is %q, expected tcx, clsact or nothing", mode)
-}
-
-// writeConfig refuses a layout that isn't ours, and otherwise writes what the programs read.
-func (d *Datapath) writeConfig(ct ConntrackConfig) error {
-	m := d.maps[weftMapWeftConfig]
-	var have configValue
-	if err := m.Lookup(uint32(0), &have); err != nil {
-		return fmt.Errorf("read %s: %w", weftMapWeftConfig, err)
-	}
-	if have.Layout != 0 && have.Layout != layoutVersion {
-		return &LayoutError{Map: weftMapWeftConfig, Err: fmt.Errorf("layout is %d, expected %d", have.Layout, layoutVersion)}
-	}
-	want := newConfigValue()
-	if err := ct.write(&want); err != nil {
-		return err
-	}
-	if have == want {
-		return nil
-	}
-	if err := m.Put(uint32(0), want); err != nil {
-		return fmt.Errorf("write %s: %w", weftMapWeftConfig, err)
-	}
-	return nil
 }
 
 func (d *Datapath) load(spec *ebpf.CollectionSpec) error {

@@ -71,7 +71,7 @@ func TestInMemoryIsFaithful(t *testing.T) {
 
 	dir := fmt.Sprintf("/sys/fs/bpf/weft-test-%d/faithful", os.Getpid())
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	cfg := datapath.Config{PinDir: dir + "/v1", Conntrack: datapath.ConntrackConfig{AnyMax: 4096, TCPMax: 4096}}
+	cfg := datapath.Config{PinDir: dir + "/v1", Sizes: datapath.Sizes{ConntrackTCP: 4096, ConntrackAny: 4096}}
 	open := func() *datapath.Datapath {
 		d, err := datapath.Open(cfg)
 		if err != nil {

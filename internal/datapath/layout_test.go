@@ -45,6 +45,7 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftCtRings:   {uint32(0), ctRing{}},
 		weftMapWeftCtSlots:   {uint32(0), ctSlot{}},
 		weftMapWeftCtTimers:  {uint32(0), ctTimer{}},
+		weftMapWeftIpcache:   {ipcacheKey{}, ipcacheValue{}},
 	}
 	if len(mirrors) != len(spec.Maps) {
 		t.Errorf("the object has %d maps, the test knows %d", len(spec.Maps), len(mirrors))

@@ -134,7 +134,7 @@ func testConfig(t testing.TB) Config {
 	name := strings.NewReplacer("/", "_", ".", "_").Replace(t.Name())
 	dir := filepath.Join("/sys/fs/bpf", "weft-test-"+strconv.Itoa(os.Getpid()), name)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return Config{PinDir: filepath.Join(dir, "v1"), Conntrack: ConntrackConfig{AnyMax: 4096, TCPMax: 4096}}
+	return Config{PinDir: filepath.Join(dir, "v1"), Sizes: Sizes{ConntrackTCP: 4096, ConntrackAny: 4096}}
 }
 
 func openDatapath(t testing.TB, cfg Config) *Datapath {

@@ -101,7 +101,7 @@ type Sizes struct {
 
 // sized names the maps that have a size to set; those that the object lacks are left out.
 func (s Sizes) sized() map[string]int {
-	return map[string]int{mapConntrackTCP: s.ConntrackTCP, mapConntrackAny: s.ConntrackAny}
+	return map[string]int{mapConntrackTCP: s.ConntrackTCP, mapConntrackAny: s.ConntrackAny, weftMapWeftCtSlots: 0}
 }
 
 // Names of the maps of connections.
@@ -120,6 +120,7 @@ func (s Sizes) apply(spec *ebpf.CollectionSpec) error {
 			ms.MaxEntries = uint32(size)
 		}
 	}
+	sizeSlots(spec)
 	return nil
 }
 

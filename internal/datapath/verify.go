@@ -26,7 +26,7 @@ func Verify() (Features, []Program, error) {
 		return f, nil, err
 	}
 	// The verifier doesn't look at the tables' sizes, and the machine may be small.
-	if err := sizeConntrack(spec, ConntrackConfig{AnyMax: minCTMax, TCPMax: minCTMax}); err != nil {
+	if err := (Sizes{ConntrackTCP: 1024, ConntrackAny: 1024}).apply(spec); err != nil {
 		return f, nil, err
 	}
 	coll, err := ebpf.NewCollection(spec)

@@ -28,6 +28,7 @@ const (
 	weftMapWeftCtTimers  = "weft_ct_timers"
 	weftMapWeftEndpoints = "weft_endpoints"
 	weftMapWeftEnis      = "weft_enis"
+	weftMapWeftFragments = "weft_fragments"
 	weftMapWeftIpcache   = "weft_ipcache"
 	weftProgCtStart      = "ct_start"
 	weftProgFromNetdev   = "from_netdev"

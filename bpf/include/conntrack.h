@@ -128,9 +128,7 @@ static __always_inline struct weft_endpoint *ct_endpoint(const struct weft_ct_si
 	if (!ep || !(ep->flags & ENDPOINT_VALID) || ep->generation != side->generation)
 		return NULL;
 	own = addr->half[0] ? &ep->addr6 : &ep->addr;
-	if (own->half[1] != addr->half[1] || own->half[0] != addr->half[0])
-		return NULL;
-	return ep;
+	return addr_equal(own, addr) ? ep : NULL;
 }
 
 /* Was the entry made for an endpoint that is gone since? Fills to with the endpoint of to_side. */
@@ -158,7 +156,7 @@ static __always_inline bool ct_stale(const struct weft_ct_entry *e, const struct
 
 static __always_inline bool ct_has_flags(const struct weft_ct_key *key)
 {
-	return key->protocol == CT_PROTO_TCP || key->protocol == CT_PROTO_SCTP;
+	return key->protocol == IP_PROTO_TCP || key->protocol == IP_PROTO_SCTP;
 }
 
 /* A SYN on what was closed, or wasn't seen to begin, begins anew. */
@@ -227,7 +225,8 @@ static __always_inline bool ct_lookup_primary(const struct flow *f, const struct
 	__be16 remote = f->sport;
 	struct weft_ct_entry *e = NULL;
 
-	if (f->kind != FLOW_PLAIN && (f->protocol == 1 || f->protocol == 58))
+	if (f->kind != FLOW_PLAIN &&
+	    (f->protocol == IP_PROTO_ICMP || f->protocol == IP_PROTO_ICMPV6))
 		remote = own; /* both ports are the id */
 	hit->side = ct_key_make(&hit->key, &f->src, remote, &a->nat_addr, own, f->protocol);
 	hit->now = alias->now;
@@ -287,8 +286,8 @@ static __always_inline __u32 ct_lifetime(const struct weft_config *config,
 {
 	__u32 which;
 
-	if (key->protocol == CT_PROTO_TCP ||
-	    (key->protocol == CT_PROTO_SCTP && (e->side[0].tcp | e->side[1].tcp)))
+	if (key->protocol == IP_PROTO_TCP ||
+	    (key->protocol == IP_PROTO_SCTP && (e->side[0].tcp | e->side[1].tcp)))
 		switch (tcp_state(e->side[0].tcp, e->side[1].tcp, e->flags & CT_MIDSTREAM)) {
 		case TCP_ESTABLISHED:
 			which = LIFETIME_TCP;
@@ -364,7 +363,7 @@ static __noinline __attribute__((unused)) int ct_create(const struct flow *f, st
 		e->side[0].tcp = f->tcp;
 	}
 	e->expires = hit->now + ct_lifetime(config, &hit->key, e);
-	if (hit->key.protocol != CT_PROTO_TCP || n->flags & CT_NAT)
+	if (hit->key.protocol != IP_PROTO_TCP || n->flags & CT_NAT)
 		ct_watch(config, &hit->key, e, hit->now);
 	hit->entry = e;
 	/* Another CPU may have made it meanwhile: what its packet said must not be lost. */

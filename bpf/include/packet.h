@@ -184,13 +184,12 @@ static __always_inline void mac_copy(__u16 *to, const __u8 *from)
 
 static __always_inline bool addr_equal(const struct weft_addr *a, const struct weft_addr *b)
 {
-	return a->word[3] == b->word[3] && a->word[2] == b->word[2] && a->word[1] == b->word[1] &&
-	       a->word[0] == b->word[0];
+	return a->half[1] == b->half[1] && a->half[0] == b->half[0];
 }
 
 static __always_inline bool addr_null(const struct weft_addr *a)
 {
-	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
+	return !(a->half[0] | a->half[1]);
 }
 
 static __always_inline void addr_set4(struct weft_addr *to, __be32 from)

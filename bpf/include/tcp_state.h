@@ -1,23 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #pragma once
 
-#include <stdbool.h>
-
-#include <linux/types.h>
+#include "packet.h"
 
 /*
  * The state of a TCP connection as a function of the flags that both sides have sent so far.
  * Whether a reset is inside the window isn't looked at: one that the receiver ignores shortens the
  * life of an idle entry, no more.
  */
-
-#define CT_PROTO_TCP 6
-#define CT_PROTO_SCTP 132
-
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
 
 enum tcp_state {
 	TCP_OPENING = 0,

@@ -86,14 +86,6 @@ func udpPayload(src, dst uint16, data []byte) []byte {
 	return append(append(b, 0, 0), data...)
 }
 
-// Flags of a TCP header.
-const (
-	tcpFIN = 0x01
-	tcpSYN = 0x02
-	tcpRST = 0x04
-	tcpACK = 0x10
-)
-
 func tcpPayload(src, dst uint16, flags byte, data []byte) []byte {
 	b := binary.BigEndian.AppendUint16(nil, src)
 	b = binary.BigEndian.AppendUint16(b, dst)

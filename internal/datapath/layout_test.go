@@ -38,6 +38,7 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftEnis:      {uint32(0), eniValue{}},
 		weftMapWeftCounters:  {uint32(0), counterValue{}},
 		weftMapWeftConfig:    {uint32(0), configValue{}},
+		weftMapWeftFragments: {fragmentKey{}, fragmentValue{}},
 		weftMapWeftCtNew:     {ctKey{}, ctEntry{}},
 		weftMapWeftCtEst:     {ctKey{}, ctEntry{}},
 		weftMapWeftCtScratch: {uint32(0), ctEntry{}},

@@ -18,7 +18,7 @@ func goField(c string) string {
 	var out strings.Builder
 	for _, word := range strings.Split(c, "_") {
 		switch word {
-		case "eni", "mtu", "mac", "nat", "tcp":
+		case "eni", "mtu", "mac", "id", "nat", "tcp":
 			out.WriteString(strings.ToUpper(word))
 		default:
 			out.WriteString(strings.ToUpper(word[:1]) + word[1:])

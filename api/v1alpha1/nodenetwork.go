@@ -159,6 +159,8 @@ type UsedAddress struct {
 const (
 	// ConditionReady (agent): endpoints can be made. The operator removes the start-up taint on it.
 	ConditionReady = "Ready"
+	// ReasonStarting of a Ready that is False: the agent is on its way, the message says how far.
+	ReasonStarting = "Starting"
 	// ConditionDatapathReady (agent): programs are loaded and attached.
 	ConditionDatapathReady = "DatapathReady"
 	// ConditionInterfacesReady (agent): every assigned ENI has been found and set up.

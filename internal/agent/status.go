@@ -118,7 +118,7 @@ func (a *agent) readyCondition() metav1.Condition {
 	if a.ready.Load() {
 		return condition(v1alpha1.ConditionReady, true, "Serving", "pods can be made", "", "")
 	}
-	return condition(v1alpha1.ConditionReady, false, "", "", "Starting", strings.TrimSuffix(step+": "+reason, ": "))
+	return condition(v1alpha1.ConditionReady, false, "", "", v1alpha1.ReasonStarting, strings.TrimSuffix(step+": "+reason, ": "))
 }
 
 // errText keeps a condition's message within what the API takes.

@@ -166,7 +166,7 @@ func (e *evaluation) networkTrouble(node string) (what, do string, coming bool) 
 	}
 	for _, kind := range []string{v1alpha1.ConditionInterfacesReady, v1alpha1.ConditionDatapathReady, v1alpha1.ConditionReady} {
 		if c := meta.FindStatusCondition(n.Status.Conditions, kind); c != nil && c.Status != metav1.ConditionTrue {
-			return fmt.Sprintf("%s is %s: %s", kind, c.Status, sentence(c.Reason, c.Message)), "", c.Status == metav1.ConditionUnknown
+			return fmt.Sprintf("%s is %s: %s", kind, c.Status, sentence(c.Reason, c.Message)), "", c.Status == metav1.ConditionUnknown || c.Reason == v1alpha1.ReasonStarting
 		}
 	}
 	return "", "", false

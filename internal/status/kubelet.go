@@ -41,7 +41,11 @@ func (e *evaluation) dns() {
 			return
 		}
 		n++
-		if what, _, _ := podTrouble(p); why == "" && what != "" {
+		what, _, _ := podTrouble(p)
+		if what == "" {
+			what = "runs but isn't ready"
+		}
+		if why == "" {
 			why = ": " + p.Name + " " + what
 		}
 	}

@@ -122,6 +122,7 @@ func TestEvaluate(t *testing.T) {
 		nodes                   int
 		change                  func(*Snapshot)
 		errors, warnings, notes []string
+		coming                  bool // the first error is on its way to be none
 	}{
 		{name: "all is well", nodes: 3},
 		{name: "not installed", nodes: 1, change: func(s *Snapshot) { *s = Snapshot{Namespace: "kube-system", Nodes: s.Nodes} },
@@ -205,6 +206,10 @@ func TestEvaluate(t *testing.T) {
 			warnings: []string{"node node-0: is ready, but still has the start-up taint"}},
 		{name: "no address free", nodes: 2, change: func(s *Snapshot) { s.NodeNetworks[0].Status.Waiting = 3 }, warnings: []string{"node node-0: 3 pods wait for an address"}},
 		{name: "another instance's status", nodes: 2, change: func(s *Snapshot) { s.NodeNetworks[0].Status.InstanceID = "i-old" }, warnings: []string{"node node-0: its NodeNetwork's status is of instance i-old"}},
+		{name: "the agent is starting", nodes: 2, change: func(s *Snapshot) {
+			agentDown(s, nil)
+			condition(s, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonStarting, "cni installed")
+		}, errors: []string{"agent on node node-0: Ready is False: Starting: cni installed"}, coming: true},
 		{name: "kubelet is behind", nodes: 2, change: func(s *Snapshot) {
 			kubelet(s, corev1.ConditionFalse, "container runtime network not ready: cni plugin not initialized")
 		}, errors: []string{"node node-0: its agent is ready, its kubelet isn't: KubeletNotReady: container runtime network not ready"}},
@@ -236,6 +241,9 @@ func TestEvaluate(t *testing.T) {
 			}
 			r := Evaluate(s)
 			expect(t, "errors", r.Errors, test.errors)
+			if test.coming && (!r.Errors[0].InProgress || r.Components[0].State != Waiting) {
+				t.Errorf("%+v counts as failed: %+v", r.Errors[0], r.Components[0])
+			}
 			expect(t, "warnings", r.Warnings, test.warnings)
 			expect(t, "notes", r.Notes, test.notes)
 			if want := len(test.errors)+len(test.warnings) == 0; r.Healthy != want {

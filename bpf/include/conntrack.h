@@ -205,12 +205,13 @@ static __always_inline bool ct_lookup(const struct flow *f, struct ct_hit *hit)
 static __always_inline void ct_alias_key(const struct weft_ct_key *key,
 					 const struct weft_ct_entry *e, struct weft_ct_key *alias)
 {
-	if (e->origin)
-		ct_key_make(alias, &key->addr[0], key->port[0], &e->nat_addr, e->nat_port,
-			    key->protocol);
-	else
-		ct_key_make(alias, &key->addr[1], key->port[1], &e->nat_addr, e->nat_port,
-			    key->protocol);
+	__u32 remote = e->origin ? 0 : 1;
+	__be16 port = remote ? key->port[1] : key->port[0];
+
+	if (key->protocol == IP_PROTO_ICMP || key->protocol == IP_PROTO_ICMPV6)
+		port = e->nat_port; /* both ports are the id */
+	ct_key_make(alias, remote ? &key->addr[1] : &key->addr[0], port, &e->nat_addr, e->nat_port,
+		    key->protocol);
 }
 
 /*

@@ -199,7 +199,7 @@ struct weft_ct_entry {
 	__u16 nat_eni;
 	__u32 created; /* jiffies */
 	__u32 told;    /* what events have been sent of this flow */
-	__u32 reserved1;
+	__u32 nat_seen; /* jiffies: its alias was looked for */
 };
 
 /* Rings of keys of entries that have to be looked at when they may have expired. */

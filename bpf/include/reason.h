@@ -79,6 +79,7 @@ enum weft_reason {
 	F(10, NAT, "bpf/include/nat.h") \
 	F(11, ROUTE, "bpf/include/route.h") \
 	F(12, BANDWIDTH, "bpf/include/bandwidth.h") \
+	F(13, REWRITE, "bpf/include/rewrite.h") \
 	/* end files */
 
 enum weft_file {

@@ -71,7 +71,7 @@ type ctEntry struct {
 	NATENI     uint16
 	Created    uint32
 	Told       uint32
-	Reserved1  uint32
+	NATSeen    uint32
 }
 
 type ctRing struct {

@@ -5,4 +5,5 @@ package datapath
 //
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cc clang-16 -strip llvm-strip-16 -no-global-types weft ../../bpf/weft.c -- -I../../bpf/include -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu -O2 -mcpu=v3 -Wall -Wextra -Werror
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cc clang-16 -strip llvm-strip-16 -no-global-types -output-suffix _test track ../../bpf/tests/conntrack.c -- -I../../bpf/include -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu -O2 -mcpu=v3 -Wall -Wextra -Werror
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -target bpfel -cc clang-16 -strip llvm-strip-16 -no-global-types -output-suffix _test natprog ../../bpf/tests/nat.c -- -I../../bpf/include -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu -O2 -mcpu=v3 -Wall -Wextra -Werror
 //go:generate go run ./genreason ../../bpf/include/reason.h reason_gen.go

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+#pragma once
+
+/*
+ * Masquerading: what endpoints send to the world gets an address of the node and a port of a range
+ * that nothing else on the node takes its ports from. The translated tuple is an entry of its own
+ * in the tables of connections, an alias, that says whose the answers are. An alias is made before
+ * its flow's entry and belongs to whoever could insert it, so no two flows ever have the same one.
+ */
+
+#include "conntrack.h"
+#include "maps.h"
+#include "rewrite.h"
+
+#undef FILE_ID
+#define FILE_ID FILE_NAT
+
+#define NAT_TRIES 16
+
+/* Too big for the stack of 6.1. */
+struct nat_scratch {
+	struct weft_ct_key key;	 /* an alias' */
+	struct weft_ct_key flow; /* whose alias it is */
+	struct weft_ct_entry entry;
+	struct bpf_sock_tuple tuple;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct nat_scratch);
+	__uint(max_entries, 1);
+} weft_nat_scratch SEC(".maps");
+
+/* What an endpoint's packets to the world get as their source; NULL: they keep theirs. */
+static __always_inline const struct weft_addr *nat_source(const struct flow *f,
+							  const struct weft_eni *eni)
+{
+	const struct weft_addr *to = f->family == 4 ? &eni->masquerade : &eni->masquerade6;
+
+	return addr_null(to) || addr_equal(to, &f->src) ? NULL : to;
+}
+
+/* An ICMP query has one id, which stands for both ports. */
+static __always_inline bool nat_one_id(const struct flow *f)
+{
+	return f->protocol == IP_PROTO_ICMP || f->protocol == IP_PROTO_ICMPV6;
+}
+
+/* Can the flow get another port? ICMP that is no query has none. */
+static __always_inline bool nat_has_port(const struct flow *f)
+{
+	if (nat_one_id(f))
+		return f->kind != FLOW_PLAIN;
+	return rewrite_has_port(f->protocol);
+}
+
+/* May translation have given the port? A flow that keeps its own, or has none, may have any. */
+static __always_inline bool nat_port_given(const struct weft_config *config, const struct flow *f,
+					   __be16 port)
+{
+	__u16 p = bpf_ntohs(port);
+
+	if (!nat_has_port(f))
+		return true;
+	return p >= config->masquerade_port_min && p <= config->masquerade_port_max;
+}
+
+/* The key that the flow's answers come back with. */
+static __always_inline void nat_key(const struct flow *f, const struct weft_addr *to, __be16 port,
+				    struct weft_ct_key *key)
+{
+	ct_key_make(key, &f->dst, nat_one_id(f) ? port : f->dport, to, port, f->protocol);
+}
+
+static __always_inline void nat_alias(struct weft_ct_entry *e, const struct flow *f,
+				      __u32 generation, __u32 now)
+{
+	__builtin_memset(e, 0, sizeof(*e));
+	e->generation = generation;
+	e->expires = now; /* it lives as long as its flow */
+	e->created = now;
+	e->flags = CT_ALIAS;
+	e->side[0].slot = CT_NO_SLOT;
+	e->side[1].slot = CT_NO_SLOT;
+	e->nat_addr = f->src;
+	e->nat_port = f->sport;
+}
+
+/* Is the alias in s->key that of a flow that has ended? */
+static __always_inline bool nat_left(struct nat_scratch *s, const struct weft_ct_entry *alias,
+				     const struct flow *f, __u32 now)
+{
+	struct weft_ct_entry *e = NULL;
+	const struct weft_config *config = config_get();
+
+	/* Its flow's own entry may be about to be made. */
+	if (!config || now - alias->created < config->jiffies_per_second)
+		return false;
+	ct_key_make(&s->flow, &f->dst, nat_one_id(f) ? alias->nat_port : f->dport, &alias->nat_addr,
+		    alias->nat_port, f->protocol);
+	if (ct_has_flags(&s->flow))
+		e = bpf_map_lookup_elem(&weft_ct_est, &s->flow);
+	if (!e)
+		e = bpf_map_lookup_elem(&weft_ct_new, &s->flow);
+	return !e || e->generation != alias->generation || ct_expired(e, now);
+}
+
+/*
+ * Makes the alias in s, unless another flow has it. The table of established flows is looked at
+ * last: an alias that moves there is in both for a moment, so it can't be missed.
+ */
+static __always_inline bool nat_take(struct nat_scratch *s, const struct flow *f, __u32 now)
+{
+	if (bpf_map_update_elem(&weft_ct_new, &s->key, &s->entry, BPF_NOEXIST)) {
+		struct weft_ct_entry *other = bpf_map_lookup_elem(&weft_ct_new, &s->key);
+		__u32 generation;
+
+		if (!other)
+			return false;
+		generation = other->generation;
+		if (!(other->flags & CT_ALIAS) || !nat_left(s, other, f, now))
+			return false;
+		/* It stays until somebody wants it or the LRU evicts it. Who marks it has it. */
+		if (__sync_val_compare_and_swap(&other->generation, generation,
+						s->entry.generation) != generation)
+			return false;
+		bpf_map_delete_elem(&weft_ct_new, &s->key);
+		if (bpf_map_update_elem(&weft_ct_new, &s->key, &s->entry, BPF_NOEXIST))
+			return false;
+	}
+	if (ct_has_flags(&s->key) && bpf_map_lookup_elem(&weft_ct_est, &s->key)) {
+		bpf_map_delete_elem(&weft_ct_new, &s->key);
+		return false;
+	}
+	return true;
+}
+
+/* Would the answers reach a socket of the host? */
+static __always_inline bool nat_host_has(struct __sk_buff *skb, const struct flow *f,
+					 const struct weft_addr *to, __be16 port,
+					 struct bpf_sock_tuple *t)
+{
+	struct bpf_sock *sk;
+
+	if (f->protocol != IP_PROTO_TCP && f->protocol != IP_PROTO_UDP)
+		return false;
+	if (f->family == 4) {
+		t->ipv4.saddr = f->dst.word[3];
+		t->ipv4.daddr = to->word[3];
+		t->ipv4.sport = f->dport;
+		t->ipv4.dport = port;
+		sk = f->protocol == IP_PROTO_TCP
+			     ? bpf_skc_lookup_tcp(skb, t, sizeof(t->ipv4), BPF_F_CURRENT_NETNS, 0)
+			     : bpf_sk_lookup_udp(skb, t, sizeof(t->ipv4), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		__builtin_memcpy(t->ipv6.saddr, &f->dst, sizeof(f->dst));
+		__builtin_memcpy(t->ipv6.daddr, to, sizeof(*to));
+		t->ipv6.sport = f->dport;
+		t->ipv6.dport = port;
+		sk = f->protocol == IP_PROTO_TCP
+			     ? bpf_skc_lookup_tcp(skb, t, sizeof(t->ipv6), BPF_F_CURRENT_NETNS, 0)
+			     : bpf_sk_lookup_udp(skb, t, sizeof(t->ipv6), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!sk)
+		return false;
+	bpf_sk_release(sk);
+	return true;
+}
+
+/* A source port to try; a flow that can't have another has its own. */
+static __always_inline __be16 nat_candidate(const struct weft_config *config, const struct flow *f,
+					    __u32 try, __u32 start)
+{
+	__u32 count = (__u32)config->masquerade_port_max - config->masquerade_port_min + 1;
+	__u32 at;
+
+	/* What a program chose for itself may matter to somebody: it is kept if it can be. */
+	if (try == 0 && nat_port_given(config, f, f->sport))
+		return f->sport;
+	at = count <= NAT_TRIES ? start % NAT_TRIES +
+	try : bpf_get_prandom_u32()
+		;
+	return bpf_htons((__u16)(config->masquerade_port_min + at % count));
+}
+
+/* What a try needs: verified once, as the body of a loop. */
+struct nat_try {
+	struct __sk_buff *skb;
+	const struct flow *f;
+	const struct weft_addr *to;
+	__u32 start;
+	__u32 now;
+	__be16 port; /* out */
+	bool taken;
+};
+
+static long nat_try(__u32 i, struct nat_try *t)
+{
+	const struct weft_config *config = config_get();
+	struct nat_scratch *s;
+	__u32 zero = 0;
+	__be16 port;
+
+	s = bpf_map_lookup_elem(&weft_nat_scratch, &zero);
+	if (!s || !config)
+		return 1;
+	port = nat_candidate(config, t->f, i, t->start);
+	if (nat_host_has(t->skb, t->f, t->to, port, &s->tuple))
+		return 0;
+	nat_key(t->f, t->to, port, &s->key);
+	if (!nat_take(s, t->f, t->now))
+		return 0;
+	t->port = port;
+	t->taken = true;
+	return 1;
+}
+
+/*
+ * Chooses what the flow's source becomes and makes the alias. Protocols whose port can't be another
+ * one (SCTP, whose checksum no helper computes, and those without) get the address alone, if their
+ * tuple is free.
+ */
+static __noinline __u32 nat_choose(struct __sk_buff *skb, const struct flow *f,
+				   const struct weft_eni *eni, struct ct_new *n)
+{
+	struct nat_try t = {.skb = skb, .f = f, .now = (__u32)bpf_jiffies64()};
+	const struct weft_config *config = config_get();
+	struct nat_scratch *s;
+	__u32 zero = 0;
+
+	s = bpf_map_lookup_elem(&weft_nat_scratch, &zero);
+	t.to = nat_source(f, eni);
+	if (!s || !config || !t.to || config->masquerade_port_max < config->masquerade_port_min)
+		return DROP(REASON_NAT_NO_PORT);
+	n->generation = bpf_get_prandom_u32() | 1;
+	nat_alias(&s->entry, f, n->generation, t.now);
+	t.start = bpf_get_prandom_u32();
+	bpf_loop(nat_has_port(f) ? NAT_TRIES : 1, nat_try, &t, 0);
+	if (!t.taken)
+		return DROP(REASON_NAT_NO_PORT);
+	n->flags |= CT_NAT;
+	n->nat_addr = *t.to;
+	n->nat_port = t.port;
+	n->nat_eni = (__u16)eni->masquerade_eni;
+	return REASON_FORWARDED;
+}
+
+/*
+ * Looks after the alias of a flow that isn't in the table of established ones, at most once a
+ * second: one that was evicted is made again. Another flow may have taken it meanwhile: then this
+ * one ends, and its next packet begins another.
+ */
+static __noinline __u32 nat_keep(const struct flow *f, struct weft_ct_entry *entry)
+{
+	__u32 zero = 0, now = (__u32)bpf_jiffies64();
+	const struct weft_config *config = config_get();
+	struct nat_scratch *s = bpf_map_lookup_elem(&weft_nat_scratch, &zero);
+	struct weft_ct_entry *alias;
+
+	if (!s || !config || now - entry->created < config->jiffies_per_second ||
+	    now - entry->nat_seen < config->jiffies_per_second)
+		return REASON_FORWARDED;
+	entry->nat_seen = now;
+	nat_key(f, &entry->nat_addr, entry->nat_port, &s->key);
+	alias = bpf_map_lookup_elem(&weft_ct_new, &s->key);
+	if (alias && alias->generation == entry->generation)
+		return REASON_FORWARDED;
+	nat_alias(&s->entry, f, entry->generation, now);
+	if (nat_take(s, f, now))
+		return REASON_FORWARDED;
+	entry->expires = now;
+	return DROP(REASON_NAT_NO_PORT);
+}
+
+/* From an endpoint to the world: the source becomes the node's. */
+static __always_inline __u32 nat_out(struct __sk_buff *skb, const struct flow *f,
+				     struct weft_ct_entry *entry)
+{
+	__u32 code;
+
+	/* Nothing evicts those. */
+	if (!(entry->flags & CT_ESTABLISHED)) {
+		code = nat_keep(f, entry);
+		if (code != REASON_FORWARDED)
+			return code;
+	}
+	return rewrite(skb, f, REWRITE_SOURCE, &entry->nat_addr, entry->nat_port);
+}
+
+/* From the world to an endpoint: alias is what the packet's tuple was found as. */
+static __always_inline __u32 nat_in(struct __sk_buff *skb, struct flow *f,
+				    const struct weft_ct_entry *alias)
+{
+	__u32 code = rewrite(skb, f, REWRITE_DEST, &alias->nat_addr, alias->nat_port);
+
+	f->dst = alias->nat_addr;
+	f->dport = alias->nat_port;
+	if (nat_one_id(f))
+		f->sport = alias->nat_port;
+	return code;
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/weft-cni/weft/internal/endpoint"
 	"github.com/weft-cni/weft/internal/nodenet"
 	"github.com/weft-cni/weft/internal/runtimeservice"
+	"github.com/weft-cni/weft/internal/service"
 )
 
 // Cluster is the Kubernetes API, as far as the agent needs it.
@@ -25,6 +26,9 @@ type Cluster interface {
 	// Watch calls changed with the newest objects, nil where there is none, until ctx ends. It calls
 	// only once it knows; until then it calls waits with what it waits for.
 	Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork), waits func(reason string)) error
+	// WatchServices keeps t equal to the cluster's services until ctx ends, and calls synced once t has
+	// all of them.
+	WatchServices(ctx context.Context, t *service.Table, synced func()) error
 	// ApplyStatus writes the agent's part of the NodeNetwork's status.
 	ApplyStatus(ctx context.Context, status v1alpha1.NodeNetworkStatus) error
 	// Warn tells people what happened on this node.
@@ -70,6 +74,7 @@ type agent struct {
 	manager  *endpoint.Manager
 	queue    cni.Queue
 	source   source
+	services *services
 	strays   strays
 
 	tried   bool          // a trial endpoint could be made
@@ -77,6 +82,7 @@ type agent struct {
 	ready   atomic.Bool   // and the runtime knows
 	tell    chan struct{} // a token: the status may differ
 
+	settling     sync.Mutex
 	mu           sync.Mutex
 	view         view
 	report       nodenet.Report
@@ -89,6 +95,7 @@ func Run(ctx context.Context, o Options) error {
 	a := &agent{
 		Options: o, paths: paths{run: o.RunDir, state: o.StateDir}, progress: newProgress(),
 		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()}, tell: make(chan struct{}, 1),
+		services: newServices(),
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveHealth(ctx) })
@@ -127,6 +134,9 @@ func (a *agent) live(ctx context.Context) error {
 		}
 	}()
 	a.programs = newPrograms(dp)
+	if err := a.rememberServices(); err != nil {
+		return err
+	}
 	if a.node, err = nodenet.New(a.ProcSysNet, a.Log); err != nil {
 		return err
 	}
@@ -136,11 +146,15 @@ func (a *agent) live(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveAPI(ctx) })
 	g.Go(func() error { return a.Cluster.Watch(ctx, a.source.put, a.source.waits) })
+	synced := make(chan struct{})
+	g.Go(func() error {
+		return a.Cluster.WatchServices(ctx, a.services.table, sync.OnceFunc(func() { close(synced) }))
+	})
 	g.Go(func() error {
 		if err := a.start(ctx, boot); err != nil {
 			return err
 		}
-		return a.serve(ctx)
+		return a.serve(ctx, synced)
 	})
 	return g.Wait()
 }
@@ -321,6 +335,10 @@ func (a *agent) attachAll() error {
 	v, rep := a.view, a.report
 	a.mu.Unlock()
 	known := append(a.manager.Endpoints(), a.strays.endpoints()...)
+	// Before the first program: it forwards by what it knows.
+	if err := a.programs.tell(settings(a.Config, v), prefixes(v, a.services.all())); err != nil {
+		return err
+	}
 	if err := a.programs.sync(rep.Found, v.owners, known); err != nil {
 		return err
 	}
@@ -342,7 +360,7 @@ func (a *agent) attachAll() error {
 }
 
 // serve answers commands and keeps everything as it should be.
-func (a *agent) serve(ctx context.Context) error {
+func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	a.settle()
 	a.progress.begin(stepServing)
 	l, err := cni.Listen(a.paths.socket())
@@ -354,6 +372,7 @@ func (a *agent) serve(ctx context.Context) error {
 	g.Go(func() error { return cni.NewServer(handler{a}, a.Log).Serve(ctx, l) })
 	g.Go(func() error { return a.node.Run(ctx, a.passed) })
 	g.Go(func() error { return a.follow(ctx) })
+	g.Go(func() error { return a.followServices(ctx, synced) })
 	g.Go(func() error { return a.replay(ctx) })
 	g.Go(func() error { return a.compare(ctx) })
 	g.Go(func() error { return a.guard(ctx) })
@@ -399,10 +418,15 @@ func (a *agent) passed(rep nodenet.Report, err error) {
 // settle gives the datapath and the pool what the node has now. Addresses of an ENI whose device isn't
 // there yet are not given.
 func (a *agent) settle() {
+	a.settling.Lock() // or an older view would be written after a newer one
+	defer a.settling.Unlock()
 	a.mu.Lock()
 	v, rep := a.view, a.report
 	a.mu.Unlock()
-	err := a.programs.sync(rep.Found, v.owners, append(a.manager.Endpoints(), a.strays.endpoints()...))
+	err := errors.Join(
+		a.programs.tell(settings(a.Config, v), prefixes(v, a.services.all())),
+		a.programs.sync(rep.Found, v.owners, append(a.manager.Endpoints(), a.strays.endpoints()...)),
+	)
 	a.mu.Lock()
 	changed := (err == nil) != (a.programsErr == nil)
 	a.programsErr = err

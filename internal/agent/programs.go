@@ -20,6 +20,9 @@ type Datapath interface {
 	DeleteAddress(netip.Addr) error
 	AddEndpoint(datapath.Endpoint) error
 	DeleteEndpoint(slot uint32) error
+	SetPrefixes(map[netip.Prefix]datapath.PrefixInfo) error
+	Configure(datapath.Settings) error
+	Dump() (datapath.State, error)
 	Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
 	Counters() ([]datapath.Counter, error)
 	Close() error
@@ -32,6 +35,10 @@ type programs struct {
 	mu    sync.Mutex
 	enis  map[uint32]datapath.ENI
 	addrs map[netip.Addr]uint32
+
+	told     bool // the datapath has these
+	settings datapath.Settings
+	prefixes map[netip.Prefix]datapath.PrefixInfo
 }
 
 var _ endpoint.Programs = (*programs)(nil)

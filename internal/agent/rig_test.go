@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +31,7 @@ import (
 	"github.com/weft-cni/weft/internal/nodenet"
 	"github.com/weft-cni/weft/internal/nodenet/nstest"
 	"github.com/weft-cni/weft/internal/runtimeservice"
+	"github.com/weft-cni/weft/internal/service"
 )
 
 // The network of the tests: the process is in the node's namespace; a router namespace is VPC and world.
@@ -58,6 +61,8 @@ type rig struct {
 	conf    config.Config
 	addWait time.Duration
 	plugin  string // empty: built
+
+	datapath atomic.Pointer[datapath.Datapath] // the running agent's
 
 	stop func()
 }
@@ -174,7 +179,9 @@ func (r *rig) options() Options {
 		Cluster:    r.cluster, Runtime: r.runtime,
 		Instance: func(context.Context) (string, error) { return instance, nil },
 		Datapath: func() (Datapath, error) {
-			return datapath.Open(datapath.Config{PinDir: r.bpf, Log: slog.New(slog.DiscardHandler)})
+			dp, err := datapath.Open(datapath.Config{PinDir: r.bpf, Log: slog.New(slog.DiscardHandler)})
+			r.datapath.Store(dp)
+			return dp, err
 		},
 		AddWait: r.addWait, CollectEvery: 100 * time.Millisecond, GuardEvery: 200 * time.Millisecond, Version: "test", Log: testLog(r.t),
 	}
@@ -351,6 +358,8 @@ type fakeCluster struct {
 	changed chan struct{}
 	status  v1alpha1.NodeNetworkStatus
 	events  []string
+	// services by owner; nil: the API server hasn't told yet.
+	services map[string][]netip.Prefix
 }
 
 func newFakeCluster() *fakeCluster { return &fakeCluster{changed: make(chan struct{})} }
@@ -375,6 +384,37 @@ func (c *fakeCluster) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetw
 		case <-next:
 		}
 	}
+}
+
+// WatchServices tells of the services that the test set before.
+func (c *fakeCluster) WatchServices(ctx context.Context, t *service.Table, synced func()) error {
+	for {
+		c.mu.Lock()
+		services, known, next := maps.Clone(c.services), c.services != nil, c.changed
+		c.mu.Unlock()
+		for owner, prefixes := range services {
+			t.Set(owner, prefixes)
+		}
+		if known {
+			synced()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-next:
+		}
+	}
+}
+
+func (c *fakeCluster) setService(owner string, prefixes ...netip.Prefix) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.services == nil {
+		c.services = map[string][]netip.Prefix{}
+	}
+	c.services[owner] = prefixes
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 func (c *fakeCluster) ApplyStatus(_ context.Context, s v1alpha1.NodeNetworkStatus) error {

@@ -22,6 +22,7 @@ import (
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/runtimeservice"
+	"github.com/weft-cni/weft/internal/service"
 )
 
 // Assignment is what an operator would give the node: one ENI and its addresses.
@@ -253,6 +254,13 @@ func (g given) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v
 	cn.Status.VPCCIDRs = []string{g.Assignment.SubnetCIDR}
 	cn.Status.Subnets = []v1alpha1.Subnet{{ID: "subnet-a", CIDR: g.Assignment.SubnetCIDR, DefaultRoute: v1alpha1.RouteInternetGateway}}
 	changed(nn, cn)
+	<-ctx.Done()
+	return nil
+}
+
+// WatchServices knows of none.
+func (g given) WatchServices(ctx context.Context, _ *service.Table, synced func()) error {
+	synced()
 	<-ctx.Done()
 	return nil
 }

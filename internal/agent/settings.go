@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+
+	"github.com/weft-cni/weft/internal/config"
+	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/masquerade"
+)
+
+// settings are what the programs are told, as far as the sources say.
+func settings(cfg config.Config, v view) datapath.Settings {
+	s := datapath.DefaultSettings()
+	for _, i := range v.desired.Interfaces {
+		if i.DeviceIndex == 0 {
+			s.NodeAddr = i.Primary
+		}
+	}
+	return s
+}
+
+// prefixes are what the programs know of addresses that aren't this node's.
+func prefixes(v view, services []netip.Prefix) map[netip.Prefix]datapath.PrefixInfo {
+	out := map[netip.Prefix]datapath.PrefixInfo{}
+	for p, t := range masquerade.Flatten(masquerade.Destinations{Native: v.desired.Direct, Stack: services}) {
+		out[p] = datapath.PrefixInfo{Native: t.Native, Stack: t.Stack}
+	}
+	return out
+}
+
+// tell makes the programs follow these settings and know these prefixes.
+func (p *programs) tell(s datapath.Settings, prefixes map[netip.Prefix]datapath.PrefixInfo) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.told && p.settings == s && maps.Equal(p.prefixes, prefixes) {
+		return nil
+	}
+	p.told = false
+	if err := p.dp.Configure(s); err != nil {
+		return fmt.Errorf("datapath: %w", err)
+	}
+	if err := p.dp.SetPrefixes(prefixes); err != nil {
+		return fmt.Errorf("datapath: %w", err)
+	}
+	p.told, p.settings, p.prefixes = true, s, prefixes
+	return nil
+}

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/weft-cni/weft/internal/contract"
+	"github.com/weft-cni/weft/internal/masquerade"
 )
 
 // Names of the ConfigMap, its key, and where the chart mounts it.
@@ -21,6 +22,9 @@ const (
 	ConfigMap = "weft-config"
 	Key       = "config.yaml"
 	Path      = "/etc/weft/config.yaml"
+	// IPMasqAgentPath is where the chart mounts the ConfigMap ip-masq-agent, which people change while
+	// the agent runs.
+	IPMasqAgentPath = "/etc/weft-ip-masq-agent/config"
 )
 
 // Config is the whole document. Field names are the chart's value names.
@@ -34,6 +38,8 @@ type Config struct {
 	EnableIPv4Masquerade  bool            `json:"enableIPv4Masquerade"`       // for what leaves the VPC
 	IPv4NativeRoutingCIDR string          `json:"ipv4NativeRoutingCIDR"`      // never masqueraded, beside the VPC's
 	MasqueradeInterfaces  []string        `json:"egressMasqueradeInterfaces"` // empty: every ENI
+	BPF                   BPF             `json:"bpf"`
+	IPMasqAgent           IPMasqAgent     `json:"ipMasqAgent"`
 	AgentNotReadyTaintKey string          `json:"agentNotReadyTaintKey"`
 	RemoveTaints          bool            `json:"removeNodeTaints"`
 	SyncInterval          metav1.Duration `json:"syncInterval"` // operator: full read of EC2
@@ -66,6 +72,20 @@ type ENI struct {
 	GCInterval          metav1.Duration   `json:"gcInterval"`
 }
 
+// BPF holds the datapath's own settings.
+type BPF struct {
+	// Masquerade has the programs translate what leaves the VPC; otherwise nftables does.
+	Masquerade bool `json:"masquerade"`
+	// MasqueradePorts are the source ports that the programs give, such as 1024-29999. Empty: the node's
+	// largest range outside its ephemeral ports and the node ports.
+	MasqueradePorts string `json:"masqueradePorts"`
+}
+
+// IPMasqAgent says whether destinations that aren't masqueraded are read from IPMasqAgentPath.
+type IPMasqAgent struct {
+	Enabled bool `json:"enabled"`
+}
+
 // CNI says where the agent installs the plugin, as paths on the host.
 type CNI struct {
 	ConfPath string `json:"confPath"`
@@ -80,6 +100,7 @@ func Default() Config {
 		CNI:                   CNI{ConfPath: contract.CNIConfDir, BinPath: contract.CNIBinDir},
 		RoutingMode:           "native",
 		EnableIPv4Masquerade:  true,
+		BPF:                   BPF{Masquerade: true},
 		AgentNotReadyTaintKey: contract.DefaultTaintKey,
 		RemoveTaints:          true,
 		SyncInterval:          metav1.Duration{Duration: time.Minute},
@@ -144,6 +165,11 @@ func (c Config) Validate() error {
 	if c.IPv4NativeRoutingCIDR != "" {
 		if p, err := netip.ParsePrefix(c.IPv4NativeRoutingCIDR); err != nil || !p.Addr().Is4() {
 			bad("ipv4NativeRoutingCIDR", "is %q, expected an IPv4 prefix such as 10.0.0.0/8", c.IPv4NativeRoutingCIDR)
+		}
+	}
+	if c.BPF.MasqueradePorts != "" {
+		if _, err := masquerade.ParsePorts(c.BPF.MasqueradePorts); err != nil {
+			bad("bpf.masqueradePorts", "%v", err)
 		}
 	}
 	if c.AgentNotReadyTaintKey == "" || strings.ContainsAny(c.AgentNotReadyTaintKey, " =:") {

@@ -18,6 +18,7 @@ import (
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/kube"
+	"github.com/weft-cni/weft/internal/masquerade"
 	"github.com/weft-cni/weft/internal/status"
 	"github.com/weft-cni/weft/internal/values"
 )
@@ -184,6 +185,8 @@ ipam: {nodeSpec: {ipamMinAllocate: 3, ipamPreAllocate: 0, ipamMaxAllocate: 40}}
 ipv4NativeRoutingCIDR: 10.0.0.0/8
 enableIPv4Masquerade: false
 egressMasqueradeInterfaces: "eth0, ens6"
+bpf: {masquerade: false, masqueradePorts: 1024-9999}
+ipMasqAgent: {enabled: true}
 MTU: 1500
 cni: {confPath: /etc/other, binPath: /opt/other}
 agentNotReadyTaintKey: example.org/wait
@@ -199,6 +202,7 @@ operator: {removeNodeTaints: false, syncInterval: 30s}
 	want.IPAM.MinAllocate, want.IPAM.PreAllocate, want.IPAM.MaxAllocate = 3, 0, 40
 	want.IPv4NativeRoutingCIDR, want.EnableIPv4Masquerade, want.MTU = "10.0.0.0/8", false, 1500
 	want.MasqueradeInterfaces = []string{"eth0", "ens6"}
+	want.BPF, want.IPMasqAgent.Enabled = config.BPF{MasqueradePorts: "1024-9999"}, true
 	want.CNI = config.CNI{ConfPath: "/etc/other", BinPath: "/opt/other"}
 	want.AgentNotReadyTaintKey, want.RemoveTaints, want.LogLevel = "example.org/wait", false, "debug"
 	want.SyncInterval.Duration /= 2
@@ -220,6 +224,40 @@ operator: {removeNodeTaints: false, syncInterval: 30s}
 	expected, _ = yaml.Marshal(want)
 	if !bytes.Equal(bytes.ReplaceAll(got, []byte("egressMasqueradeInterfaces: []"), []byte("egressMasqueradeInterfaces: null")), expected) {
 		t.Errorf("the chart's defaults differ from the program's: found\n%s\nexpected\n%s", got, expected)
+	}
+}
+
+// The ConfigMap ip-masq-agent is ours only where its content is given; it is mounted wherever it is read.
+func TestIPMasqAgent(t *testing.T) {
+	for _, test := range []struct {
+		in            string
+		mounted, made bool
+	}{
+		{in: `{cluster: {name: c1}}`},
+		{in: `{cluster: {name: c1}, ipMasqAgent: {config: {masqLinkLocal: true}}}`},
+		{in: `{cluster: {name: c1}, ipMasqAgent: {enabled: true}}`, mounted: true},
+		{in: `{cluster: {name: c1}, ipMasqAgent: {enabled: true, config: {nonMasqueradeCIDRs: [10.0.0.0/8, 192.0.2.0/24], masqLinkLocal: true}}}`, mounted: true, made: true},
+	} {
+		objects := decodeAll(t, render(t, effective(t, doc(t, test.in)), "v1.31.0", served))
+		mounted := false
+		for _, v := range daemonSet(t, objects).Spec.Template.Spec.Volumes {
+			mounted = mounted || v.ConfigMap != nil && v.ConfigMap.Name == "ip-masq-agent" && *v.ConfigMap.Optional
+		}
+		made := false
+		for _, o := range objects {
+			c, ok := o.(*corev1.ConfigMap)
+			if !ok || c.Name != "ip-masq-agent" {
+				continue
+			}
+			made = true
+			e, err := masquerade.ParseExceptions([]byte(c.Data["config"]))
+			if err != nil || len(e.NonMasqueradeCIDRs) != 2 || !e.MasqLinkLocal {
+				t.Errorf("%s makes %q, read as %+v, %v", test.in, c.Data["config"], e, err)
+			}
+		}
+		if mounted != test.mounted || made != test.made {
+			t.Errorf("%s: mounted %t, made %t, expected %t and %t", test.in, mounted, made, test.mounted, test.made)
+		}
 	}
 }
 

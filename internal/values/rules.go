@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/weft-cni/weft/internal/masquerade"
 )
 
 // kind is what an implemented value holds.
@@ -57,6 +59,12 @@ func rules() map[string]rule {
 		"ipv4NativeRoutingCIDR":                       {kind: text, check: checkPrefix},
 		"enableIPv4Masquerade":                        {kind: boolean},
 		"egressMasqueradeInterfaces":                  {kind: textOrList, nullable: true},
+		"bpf.masquerade":                              {kind: boolean, nullable: true},
+		"bpf.masqueradePorts":                         {kind: text, check: checkPorts},
+		"ipMasqAgent.enabled":                         {kind: boolean},
+		"ipMasqAgent.config.nonMasqueradeCIDRs":       {kind: list, nullable: true, check: checkPrefixes},
+		"ipMasqAgent.config.masqLinkLocal":            {kind: boolean, nullable: true},
+		"ipMasqAgent.config.masqLinkLocalIPv6":        {kind: boolean, nullable: true},
 		"MTU":                                         {kind: integer, check: checkMTU},
 		"cni.confPath":                                {kind: text, check: checkPath},
 		"cni.binPath":                                 {kind: text, check: checkPath},
@@ -223,6 +231,25 @@ func checkPrefix(v any) error {
 	}
 	if p, err := netip.ParsePrefix(s); err != nil || !p.Addr().Is4() {
 		return fmt.Errorf("is %s, expected an IPv4 prefix such as 10.0.0.0/8", show(v))
+	}
+	return nil
+}
+
+func checkPrefixes(v any) error {
+	list, _ := v.([]any)
+	for _, one := range list {
+		if _, err := netip.ParsePrefix(asText(one)); err != nil {
+			return fmt.Errorf("has %s, expected prefixes such as 10.0.0.0/8", show(one))
+		}
+	}
+	return nil
+}
+
+func checkPorts(v any) error {
+	if s := asText(v); s != "" {
+		if _, err := masquerade.ParsePorts(s); err != nil {
+			return fmt.Errorf("is %s, expected a range of ports such as 1024-29999", show(v))
+		}
 	}
 	return nil
 }

@@ -140,6 +140,11 @@ MTU: {{ $v.MTU | int }}
 enableIPv4Masquerade: {{ $v.enableIPv4Masquerade }}
 ipv4NativeRoutingCIDR: {{ $v.ipv4NativeRoutingCIDR | quote }}
 egressMasqueradeInterfaces: {{ $masquerade | toJson }}
+bpf:
+  masquerade: {{ ne (toString $v.bpf.masquerade) "false" }}
+  masqueradePorts: {{ $v.bpf.masqueradePorts | toString | quote }}
+ipMasqAgent:
+  enabled: {{ $v.ipMasqAgent.enabled }}
 agentNotReadyTaintKey: {{ $v.agentNotReadyTaintKey | quote }}
 removeNodeTaints: {{ $v.operator.removeNodeTaints }}
 syncInterval: {{ $v.operator.syncInterval | quote }}

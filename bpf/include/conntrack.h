@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #pragma once
 
+#include <linux/errno.h>
 #include <stdbool.h>
 
 #include "flow.h"
 #include "maps.h"
+#include "reason.h"
 #include "ring.h"
 #include "tcp_state.h"
 
@@ -32,7 +34,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__type(key, __u32);
 	__type(value, struct weft_ct_stats);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 } weft_ct_stats SEC(".maps");
 
 /* An entry that is being made: too big for the stack of 6.1. */
@@ -129,6 +131,14 @@ static __always_inline struct weft_endpoint *ct_endpoint(const struct weft_ct_si
 		return NULL;
 	own = addr->half[0] ? &ep->addr6 : &ep->addr;
 	return addr_equal(own, addr) ? ep : NULL;
+}
+
+/* The state of an entry that has one. SCTP may begin on a path that has seen no INIT. */
+static __always_inline enum tcp_state ct_state(const struct weft_ct_key *key,
+					       const struct weft_ct_entry *e)
+{
+	return tcp_state(e->side[0].tcp, e->side[1].tcp,
+			 e->flags & CT_MIDSTREAM || key->protocol == IP_PROTO_SCTP);
 }
 
 /* Was the entry made for an endpoint that is gone since? Fills to with the endpoint of to_side. */
@@ -252,8 +262,8 @@ static __noinline void ct_alias_delete(const struct weft_ct_key *key, const stru
 
 	ct_alias_key(key, e, &alias);
 	a = bpf_map_lookup_elem(&weft_ct_est, &alias);
-	if (a && a->generation == e->generation)
-		bpf_map_delete_elem(&weft_ct_est, &alias);
+	if (a && a->generation == e->generation && !bpf_map_delete_elem(&weft_ct_est, &alias))
+		CT_COUNT(removed);
 	a = bpf_map_lookup_elem(&weft_ct_new, &alias);
 	if (a && a->generation == e->generation)
 		bpf_map_delete_elem(&weft_ct_new, &alias);
@@ -280,6 +290,15 @@ static __always_inline void ct_delete(struct ct_hit *hit)
 	hit->entry = NULL;
 }
 
+/* The flow has ended, though its entry may live on for its last packets. */
+static __always_inline void ct_closed(const struct weft_ct_key *key __attribute__((unused)),
+				      struct weft_ct_entry *e)
+{
+	if (e->told & CT_TOLD_CLOSED)
+		return;
+	e->told |= CT_TOLD_CLOSED;
+}
+
 /* How long an entry lives after its last packet. */
 static __always_inline __u32 ct_lifetime(const struct weft_config *config,
 					 const struct weft_ct_key *key,
@@ -287,9 +306,8 @@ static __always_inline __u32 ct_lifetime(const struct weft_config *config,
 {
 	__u32 which;
 
-	if (key->protocol == IP_PROTO_TCP ||
-	    (key->protocol == IP_PROTO_SCTP && (e->side[0].tcp | e->side[1].tcp)))
-		switch (tcp_state(e->side[0].tcp, e->side[1].tcp, e->flags & CT_MIDSTREAM)) {
+	if (ct_has_flags(key))
+		switch (ct_state(key, e)) {
 		case TCP_ESTABLISHED:
 			which = LIFETIME_TCP;
 			break;
@@ -309,10 +327,8 @@ static __always_inline void ct_watch(const struct weft_config *config,
 				     const struct weft_ct_key *key, struct weft_ct_entry *e,
 				     __u32 now)
 {
-	if (ring_push(CT_RING_NEW, key, e->generation, now + ring_wait(config, CT_RING_NEW),
-		      RING_RESERVE))
-		e->told |= CT_TOLD_RING;
-	else
+	if (!ring_push(CT_RING_NEW, key, e->generation, now + ring_wait(config, CT_RING_NEW),
+		       RING_RESERVE))
 		CT_COUNT(unwatched);
 }
 
@@ -332,6 +348,7 @@ static __noinline __attribute__((unused)) int ct_create(const struct flow *f, st
 	if (!e || !config)
 		return -1;
 	if (hit->stale && hit->entry) {
+		ct_closed(&hit->key, hit->entry);
 		ct_remove(&hit->key, hit->entry, hit->established);
 		CT_COUNT(replaced);
 	}
@@ -376,15 +393,20 @@ static __noinline __attribute__((unused)) int ct_create(const struct flow *f, st
 	return err;
 }
 
-/* Moves a flow to the table of established ones, with its alias. */
-static __noinline void ct_promote(const struct weft_config *config, struct ct_hit *hit)
+/*
+ * Moves a flow to the table of established ones, with its alias. The alias goes first and leaves
+ * last: whoever looks for it finds it in one of the tables.
+ */
+static __noinline bool ct_promote(const struct weft_config *config, struct ct_hit *hit)
 {
 	struct weft_ct_entry *e = hit->entry;
 	struct weft_ct_key alias;
 	struct weft_ct_entry *a;
 	bool translated = e->flags & CT_NAT;
+	long err;
 
 	e->flags |= CT_ESTABLISHED;
+	e->flags &= ~CT_NO_PROMOTION;
 	if (translated) {
 		ct_alias_key(&hit->key, e, &alias);
 		a = bpf_map_lookup_elem(&weft_ct_new, &alias);
@@ -392,86 +414,123 @@ static __noinline void ct_promote(const struct weft_config *config, struct ct_hi
 		    bpf_map_update_elem(&weft_ct_est, &alias, a, BPF_NOEXIST))
 			goto full;
 	}
-	if (bpf_map_update_elem(&weft_ct_est, &hit->key, e, BPF_NOEXIST)) {
-		if (translated)
-			bpf_map_delete_elem(&weft_ct_est, &alias);
-		goto full;
-	}
+	err = bpf_map_update_elem(&weft_ct_est, &hit->key, e, BPF_NOEXIST);
+	if (err == -EEXIST)
+		goto other; /* another CPU is at it, with the other side's packet */
+	if (err)
+		goto full_alias;
+	/* What isn't in the ring would never leave. */
 	if (!ring_push(CT_RING_EST, &hit->key, e->generation,
 		       hit->now + ring_wait(config, CT_RING_EST), RING_RESERVE)) {
-		if (translated)
-			bpf_map_delete_elem(&weft_ct_est, &alias);
 		bpf_map_delete_elem(&weft_ct_est, &hit->key);
-		goto full;
+		goto full_alias;
 	}
-	if (translated)
+	if (translated) {
 		bpf_map_delete_elem(&weft_ct_new, &alias);
+		CT_COUNT(inserted);
+	}
 	bpf_map_delete_elem(&weft_ct_new, &hit->key);
 	CT_COUNT(promoted);
+	CT_COUNT(inserted);
+other:
 	a = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
 	if (a) {
 		hit->entry = a;
 		hit->established = true;
 	}
-	return;
+	return true;
+full_alias:
+	if (translated)
+		bpf_map_delete_elem(&weft_ct_est, &alias);
 full:
 	e->flags &= ~CT_ESTABLISHED;
-	/* Every packet would try again. */
+	/* Every packet would try again; as it is, one does each second. */
 	e->flags |= CT_NO_PROMOTION;
 	CT_COUNT(full);
+	return false;
 }
 
-/* A packet that changes what is known of its flow. was: the sender's flags before it. */
-static __noinline void ct_advance(const struct weft_config *config, const struct flow *f,
-				  struct ct_hit *hit)
+/* A packet that changes what is known of its flow, or may do so. */
+static __noinline int ct_advance(const struct weft_config *config, const struct flow *f,
+				 struct ct_hit *hit)
 {
 	struct weft_ct_entry *e = hit->entry;
 	__u8 a = e->side[0].tcp, b = e->side[1].tcp;
-	__u8 state = tcp_state(a, b, e->flags & CT_MIDSTREAM);
 
-	if (state == TCP_CLOSED) {
-		if (tcp_last(f->tcp, a, b) && !(e->flags & (CT_STACK | CT_NAT))) {
-			CT_COUNT(closed);
-			ct_delete(hit);
-			return;
+	switch (ct_state(&hit->key, e)) {
+	case TCP_ESTABLISHED:
+		if (!hit->established && !ct_promote(config, hit))
+			return REASON_NOTE_CT_FULL;
+		break;
+	case TCP_CLOSED:
+		if ((a | b) & TCP_RST) {
+			ct_closed(&hit->key, e);
+		} else if (tcp_last(f->tcp, a, b)) {
+			ct_closed(&hit->key, e);
+			if (!(e->flags & (CT_STACK | CT_NAT))) {
+				CT_COUNT(closed);
+				ct_delete(hit);
+				break;
+			}
 		}
-		e->expires = hit->now + config->lifetime[LIFETIME_FIN];
-		return;
+		if (!(e->told & CT_TOLD_CLOSING) &&
+		    ring_push(CT_RING_CLOSED, &hit->key, e->generation,
+			      hit->now + ring_wait(config, CT_RING_CLOSED), RING_RESERVE))
+			e->told |= CT_TOLD_CLOSING;
+		break;
+	default:
+		break;
 	}
-	if (state == TCP_ESTABLISHED && !hit->established && !(e->flags & CT_NO_PROMOTION))
-		ct_promote(config, hit);
+	return REASON_FORWARDED;
+}
+
+/* A new flow on an old one's entry: the translation stays, and so does who is whose. */
+static __noinline void ct_again(struct ct_hit *hit)
+{
+	struct weft_ct_entry *e = hit->entry;
+
+	ct_closed(&hit->key, e);
+	e->side[0].tcp = e->side[1].tcp = 0;
+	e->side[0].packets = e->side[1].packets = 0;
+	e->side[0].bytes = e->side[1].bytes = 0;
+	e->flags &= ~(CT_MIDSTREAM | CT_NO_PROMOTION);
+	e->told &= ~CT_TOLD_CLOSED;
+	e->created = hit->now;
 }
 
 /*
  * Counts a packet of a flow that ct_lookup found. Afterwards hit may have another entry (it was
- * promoted) or none (it ended).
+ * promoted) or none (it ended): what is still needed of the entry is read before. Returns FORWARDED
+ * or a note.
  */
-static __always_inline void ct_update(const struct flow *f, struct ct_hit *hit)
+static __always_inline int ct_update(const struct flow *f, struct ct_hit *hit)
 {
 	struct weft_config *config = config_get();
 	struct weft_ct_entry *e = hit->entry;
 	struct weft_ct_side *own;
+	bool renewed = false;
 	__u32 expires;
 
 	/* An error is about a flow, not of it. */
 	if (!e || !config || f->kind == FLOW_ERROR)
-		return;
+		return REASON_FORWARDED;
+	if (ct_has_flags(&hit->key) && tcp_begins(f->tcp) && ct_begins_anew(f, e) &&
+	    hit->side == e->origin)
+		ct_again(hit);
 	own = hit->side ? &e->side[1] : &e->side[0];
 	own->packets++;
 	own->bytes += f->length;
-	if (ct_has_flags(&hit->key)) {
-		/* An old translation for a new flow. */
-		if (ct_begins_anew(f, e) && hit->side == e->origin) {
-			e->side[0].tcp = e->side[1].tcp = 0;
-			e->flags &= ~(CT_MIDSTREAM | CT_NO_PROMOTION);
-		}
-		own->tcp |= f->tcp;
-	}
+	own->tcp |= f->tcp;
 	expires = hit->now + ct_lifetime(config, &hit->key, e);
-	/* Once a second is enough; also if the life got shorter. */
-	if (expires - e->expires >= config->jiffies_per_second)
+	/* Once a second is enough, unless the rest of its life got shorter. */
+	if (expires - e->expires >= config->jiffies_per_second) {
 		e->expires = expires;
-	if (ct_has_flags(&hit->key) &&
-	    (!hit->established || tcp_closed(e->side[0].tcp, e->side[1].tcp)))
-		ct_advance(config, f, hit);
+		renewed = true;
+	}
+	if (!ct_has_flags(&hit->key))
+		return REASON_FORWARDED;
+	if (tcp_closed(e->side[0].tcp, e->side[1].tcp) ||
+	    (!hit->established && (renewed || !(e->flags & CT_NO_PROMOTION))))
+		return ct_advance(config, f, hit);
+	return REASON_FORWARDED;
 }

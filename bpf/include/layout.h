@@ -163,8 +163,8 @@ struct weft_ct_key {
 #define CT_NO_SLOT 0xffff
 
 /* weft_ct_entry.told */
-#define CT_TOLD_CLOSED (1u << 0) /* the event that it closed */
-#define CT_TOLD_RING (1u << 1)	 /* its key is in the ring of weft_ct_new */
+#define CT_TOLD_CLOSED (1u << 0)  /* the event that it closed */
+#define CT_TOLD_CLOSING (1u << 1) /* its key is in the ring of closed flows */
 
 /* A side of a flow is written by the packets that this side sends, and by nobody else. */
 struct weft_ct_side {
@@ -217,7 +217,8 @@ struct weft_ct_ring {
 	__u64 tail;
 	__u32 size; /* slots of weft_ct_slots from base on */
 	__u32 base;
-	__u64 reserved1[6];
+	__u64 settled; /* head at the tick before: what isn't written by now never will be */
+	__u64 reserved1[5];
 };
 
 /* weft_ct_slots, the slots of all rings. */
@@ -236,7 +237,7 @@ struct weft_ct_timer {
 	__u32 reserved;
 };
 
-/* weft_ct_stats[0], per CPU. */
+/* weft_ct_stats, per CPU: [0] of the programs, [1] of user space. */
 struct weft_ct_stats {
 	__u64 created;
 	__u64 failed;	 /* no entry could be made */
@@ -245,9 +246,9 @@ struct weft_ct_stats {
 	__u64 closed;	 /* removed at the last ACK */
 	__u64 expired;	 /* removed by the timer */
 	__u64 replaced;	 /* expired, stale or closed, and removed for a new one */
+	__u64 inserted;	 /* into weft_ct_est, with aliases */
 	__u64 removed;	 /* from weft_ct_est, for whatever reason */
 	__u64 unwatched; /* the ring was full: expires, but nobody looks */
-	__u64 reserved;
 };
 
 /* Fragments after the first have no ports: weft_fragments, an LRU. */

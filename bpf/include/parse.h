@@ -4,6 +4,7 @@
 #include "flow.h"
 #include "maps.h"
 #include "packet.h"
+#include "tcp_state.h"
 #include "verdict.h"
 
 #undef FILE_ID
@@ -261,6 +262,13 @@ static __always_inline __u32 transport_parse(struct __sk_buff *skb, struct flow 
 		f->sport = ports[0];
 		f->dport = ports[1];
 		f->headers += f->protocol == IP_PROTO_UDP ? 8 : 12;
+		if (f->protocol == IP_PROTO_SCTP && payload >= 16) {
+			__u8 *chunk = packet_at(skb, offset + 12, 1);
+
+			if (!chunk)
+				return DROP(REASON_TRUNCATED);
+			f->tcp = sctp_flags(*chunk);
+		}
 		return REASON_FORWARDED;
 	case IP_PROTO_ICMP:
 	case IP_PROTO_ICMPV6:

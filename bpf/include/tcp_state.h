@@ -6,7 +6,10 @@
 /*
  * The state of a TCP connection as a function of the flags that both sides have sent so far.
  * Whether a reset is inside the window isn't looked at: one that the receiver ignores shortens the
- * life of an idle entry, no more.
+ * life of the entry to that of a closed one, which every further packet renews.
+ *
+ * SCTP's chunks that open and close an association are taken for TCP's flags, so one function
+ * serves both.
  */
 
 enum tcp_state {
@@ -39,4 +42,22 @@ static __always_inline bool tcp_last(__u8 flags, __u8 a, __u8 b)
 {
 	return a & b & TCP_FIN && !((a | b) & TCP_RST) &&
 	       (flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK;
+}
+
+/* What the first chunk of an SCTP packet would be in TCP. */
+static __always_inline __u8 sctp_flags(__u8 chunk)
+{
+	switch (chunk) {
+	case 1: /* INIT */
+		return TCP_SYN;
+	case 2: /* INIT ACK */
+		return TCP_SYN | TCP_ACK;
+	case 6: /* ABORT */
+		return TCP_RST;
+	case 7: /* SHUTDOWN */
+		return TCP_FIN;
+	case 8: /* SHUTDOWN ACK */
+		return TCP_FIN | TCP_ACK;
+	}
+	return TCP_ACK;
 }

@@ -48,6 +48,7 @@ static __always_inline bool timer_visit(const struct timer_walk *w, const struct
 	 * memory becomes another flow's.
 	 */
 	if (ct_expired(e, w->now - w->config->jiffies_per_second) || ct_stale(e, key, 2, &to)) {
+		ct_closed(key, e);
 		ct_remove(key, e, established);
 		CT_COUNT(expired);
 		return false;
@@ -67,8 +68,15 @@ static long timer_slot(__u32 i __attribute__((unused)), struct timer_walk *w)
 		return 1;
 	index = ring->base + ring->tail % ring->size;
 	slot = bpf_map_lookup_elem(&weft_ct_slots, &index);
-	if (!slot || !slot->generation)
+	if (!slot)
 		return 1;
+	if (!slot->generation) {
+		/* Somebody is about to write it, or the slots were lost. */
+		if (ring->tail >= ring->settled)
+			return 1;
+		ring->tail++;
+		return 0;
+	}
 	if (!w->pressed && (__s32)(w->now - slot->due) < 0)
 		return 1;
 	key = slot->key;
@@ -83,13 +91,18 @@ static long timer_slot(__u32 i __attribute__((unused)), struct timer_walk *w)
 static __noinline __u32 timer_ring(struct timer_walk *w, __u32 name)
 {
 	struct weft_ct_ring *ring = bpf_map_lookup_elem(&weft_ct_rings, &name);
+	__u64 head;
 	long looked;
 
-	if (!ring || ring->tail == *(volatile __u64 *)&ring->head)
+	if (!ring)
+		return 0;
+	head = *(volatile __u64 *)&ring->head;
+	if (ring->tail == head)
 		return 0;
 	w->ring = name;
-	w->pressed = ring->head - ring->tail > ring->size / 4 * 3;
+	w->pressed = head - ring->tail > ring->size / 4 * 3;
 	looked = bpf_loop(TIMER_SLOTS, timer_slot, w, 0);
+	ring->settled = head;
 	return looked < 0 ? 0 : looked;
 }
 
@@ -127,7 +140,7 @@ int ct_start(struct __sk_buff *skb __attribute__((unused)))
 		return 1;
 	/* Busy: it was made before. */
 	err = bpf_timer_init(&t->timer, &weft_ct_timers, TIMER_CLOCK_MONOTONIC);
-	if (err && err != -16)
+	if (err && err != -EBUSY)
 		return -err;
 	err = bpf_timer_set_callback(&t->timer, timer_tick);
 	if (err)

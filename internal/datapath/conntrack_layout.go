@@ -80,7 +80,8 @@ type ctRing struct {
 	Tail      uint64
 	Size      uint32
 	Base      uint32
-	Reserved1 [6]uint64
+	Settled   uint64
+	Reserved1 [5]uint64
 }
 
 type ctSlot struct {
@@ -105,9 +106,9 @@ type ctStats struct {
 	Closed    uint64
 	Expired   uint64
 	Replaced  uint64
+	Inserted  uint64
 	Removed   uint64
 	Unwatched uint64
-	Reserved  uint64
 }
 
 // Rings of bpf/include/layout.h.

@@ -35,6 +35,7 @@ const tcpPSH = 0x08
 // The first packet of every sequence comes from a.
 func TestConnectionStates(t *testing.T) {
 	const sa = tcpSYN | tcpACK
+	k := newTracker(t, testConfig(t))
 	for _, c := range []struct {
 		name     string
 		protocol uint8 // by default TCP
@@ -169,7 +170,6 @@ func TestConnectionStates(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			k := newTracker(t, testConfig(t))
 			for _, ends := range [][2]netip.AddrPort{{connA, connB}, {connB, connA}, {connA6, connB6}, {connB6, connA6}, {connA, netip.AddrPortFrom(connA.Addr(), 80)}} {
 				runSteps(t, k, ends, c.protocol, c.flags, c.steps)
 			}

@@ -7,6 +7,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "event.h"
 #include "layout.h"
 #include "maps.h"
 #include "packet.h"

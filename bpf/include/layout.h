@@ -104,7 +104,9 @@ struct weft_config {
 	__u32 events_per_second;    /* per CPU and kind of event; more are only counted */
 	struct weft_addr node_addr; /* the node's own: most packets to the host go there */
 	struct weft_addr node_addr6;
-	__u32 reserved[8];
+	__u32 event_types;   /* bits 1 << enum weft_event_type: those that are told */
+	__u32 event_capture; /* bytes of each packet that go along, at most EVENT_DATA_MAX */
+	__u32 reserved[6];
 };
 
 #define IPCACHE_NATIVE (1u << 0) /* reached with the pod's own address, never translated */
@@ -262,6 +264,81 @@ struct weft_fragment_key {
 struct weft_fragment {
 	__be16 sport;
 	__be16 dport;
+};
+
+enum weft_event_type {
+	EVENT_DROP = 1,
+	EVENT_TRACE = 2,   /* a packet that passed, with CONFIG_TRACE */
+	EVENT_VERDICT = 3, /* what policy said */
+	EVENT_NEW = 4,	   /* first packet of a flow */
+	EVENT_CLOSE = 5,   /* end of a flow, with what was sent */
+	EVENT_MAX = 8,
+};
+
+#define EVENT_LAYOUT 1
+#define EVENT_DATA_MAX 128
+
+/* Hook of an event that no hook saw: a flow that expired. */
+#define EVENT_NO_HOOK 0xff
+
+/*
+ * weft_events, a ring buffer; the last field is there only if packets are captured. Side 0 is who
+ * sent the packet, or began the flow.
+ */
+struct weft_event {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u8 layout;
+	__u8 type;
+	__u8 hook;
+	__u8 direction;
+	__u8 reason;
+	__u8 file;
+	__u16 line;
+	struct weft_addr addr[2];
+	__be16 port[2];
+	__u8 protocol;
+	__u8 family; /* 4, 6; 0: neither */
+	__u8 tcp;    /* flags of the packet; of a flow: all that side 0 has sent */
+	__u8 tcp_reply;
+	__be16 ethertype;
+	__u16 flags; /* of the connection entry */
+	__u32 ifindex;
+	__u32 length;  /* of the packet, with its Ethernet header */
+	__u16 slot[2]; /* of local endpoints; CT_NO_SLOT */
+	__u32 generation[2];
+	__u32 rule; /* that decided; 0: none */
+	__u32 reserved;
+	__u64 packets[2];
+	__u64 bytes[2];
+	struct weft_addr nat_addr;
+	__be16 nat_port;
+	__u16 nat_eni;
+	__u32 age;	  /* of the flow, in jiffies */
+	__u32 suppressed; /* events of this type that this CPU kept back since the last one */
+	__u16 captured;	  /* bytes of data */
+	__u16 cpu;
+};
+
+struct weft_event_captured {
+	struct weft_event head;
+	__u8 data[EVENT_DATA_MAX];
+};
+
+/* weft_event_budgets[type], per CPU. */
+struct weft_event_budget {
+	__u32 tokens;
+	__u32 refilled; /* jiffies */
+	__u32 since;	/* suppressed since the last event */
+	__u32 reserved;
+	__u64 sent;
+	__u64 suppressed;
+	__u64 lost; /* the ring was full */
+};
+
+/* weft_event_endpoints[slot], per CPU: so that one endpoint doesn't hide the others. */
+struct weft_event_share {
+	__u32 tokens;
+	__u32 refilled;
 };
 
 /* The same as in internal/contract. */

@@ -3,6 +3,7 @@
 
 #include <linux/pkt_cls.h>
 
+#include "event.h"
 #include "maps.h"
 
 /*
@@ -37,8 +38,11 @@ static __always_inline int verdict(struct __sk_buff *skb, enum weft_hook hook,
 	__u32 reason = CODE_REASON(code);
 
 	count(skb, hook, direction, reason);
-	if (reason >= REASON_FIRST_DROP)
+	if (reason >= REASON_FIRST_DROP) {
+		event_drop(skb, hook, direction, code);
 		return TC_ACT_SHOT;
+	}
+	event_trace(skb, hook, direction, code);
 	switch (reason) {
 	case REASON_REDIRECTED:
 	case REASON_ANSWERED:

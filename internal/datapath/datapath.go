@@ -48,7 +48,7 @@ type Datapath struct {
 
 	mu       sync.Mutex // one writer at a time: entries are read, changed and written back
 	settings Settings
-	trace    bool
+	watch    Watch
 }
 
 // Open loads the programs over the maps that an earlier agent left pinned, or over new ones. Devices keep
@@ -104,7 +104,7 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if err := d.writeRings(); err != nil {
 		return nil, err
 	}
-	if err := d.writeConfig(d.settings, d.trace); err != nil {
+	if err := d.writeConfig(d.settings, d.watch); err != nil {
 		return nil, err
 	}
 	if err := d.load(spec); err != nil {

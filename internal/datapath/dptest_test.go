@@ -1,6 +1,7 @@
 package datapath_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -32,7 +33,10 @@ type driven interface {
 	SetPrefixes(map[netip.Prefix]datapath.PrefixInfo) error
 	Configure(datapath.Settings) error
 	Settings() datapath.Settings
-	SetTrace(bool) error
+	SetWatch(datapath.Watch) error
+	Watch() datapath.Watch
+	EventStats() ([]datapath.EventStat, error)
+	ReadEvents(context.Context, func([]datapath.Event, int)) error
 	Counters() ([]datapath.Counter, error)
 	Probe() datapath.Features
 	Dump() (datapath.State, error)

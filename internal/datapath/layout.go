@@ -115,7 +115,9 @@ type configValue struct {
 	EventsPerSecond   uint32
 	NodeAddr          wireAddr
 	NodeAddr6         wireAddr
-	Reserved          [8]uint32
+	EventTypes        uint32 // bits 1 << EventType
+	EventCapture      uint32
+	Reserved          [6]uint32
 }
 
 // Numbers of bpf/include/reason.h that shape weft_counters.

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"encoding/binary"
 	"os"
 	"reflect"
 	"regexp"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/weft-cni/weft/internal/contract"
@@ -18,7 +20,7 @@ func goField(c string) string {
 	var out strings.Builder
 	for _, word := range strings.Split(c, "_") {
 		switch word {
-		case "eni", "mtu", "mac", "id", "nat", "tcp":
+		case "eni", "mtu", "mac", "id", "tcp", "nat", "cpu":
 			out.WriteString(strings.ToUpper(word))
 		default:
 			out.WriteString(strings.ToUpper(word[:1]) + word[1:])
@@ -47,11 +49,17 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftCtSlots:   {uint32(0), ctSlot{}},
 		weftMapWeftCtTimers:  {uint32(0), ctTimer{}},
 		weftMapWeftIpcache:   {ipcacheKey{}, ipcacheValue{}},
+
+		weftMapWeftEventBudgets: {uint32(0), budgetValue{}},
+		weftMapWeftEventShares:  {uint32(0), shareValue{}},
 	}
-	if len(mirrors) != len(spec.Maps) {
+	if len(mirrors)+1 != len(spec.Maps) {
 		t.Errorf("the object has %d maps, the test knows %d", len(spec.Maps), len(mirrors))
 	}
 	for name, m := range spec.Maps {
+		if m.Type == ebpf.RingBuf {
+			continue // its records are of many kinds
+		}
 		mirror, ok := mirrors[name]
 		if !ok {
 			t.Errorf("map %s has no mirror in Go", name)
@@ -59,6 +67,21 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		}
 		compareLayout(t, name+" key", m.Key, reflect.TypeOf(mirror.key))
 		compareLayout(t, name+" value", m.Value, reflect.TypeOf(mirror.value))
+	}
+}
+
+func TestEventsHaveTheSameLayoutInGoAndC(t *testing.T) {
+	spec, err := loadWeft()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var event *btf.Struct
+	if err := spec.Types.TypeByName("weft_event", &event); err != nil {
+		t.Fatal(err)
+	}
+	compareLayout(t, "weft_event", event, reflect.TypeOf(eventValue{}))
+	if size := binary.Size(eventValue{}); size != eventSize || uint32(size) != event.Size {
+		t.Errorf("an event has %d bytes in C, %d in Go, and %d are read", event.Size, size, eventSize)
 	}
 }
 
@@ -129,6 +152,16 @@ func TestConstantsAreTheSameInGoAndC(t *testing.T) {
 		"HOOK_TO_POD":       int64(ToPod),
 		"HOOK_FROM_NETDEV":  int64(FromNetdev),
 		"HOOK_TO_NETDEV":    int64(ToNetdev),
+		"EVENT_DROP":        int64(EventDrop),
+		"EVENT_TRACE":       int64(EventTrace),
+		"EVENT_VERDICT":     int64(EventVerdict),
+		"EVENT_NEW":         int64(EventNew),
+		"EVENT_CLOSE":       int64(EventClose),
+		"EVENT_MAX":         eventMax,
+		"EVENT_LAYOUT":      eventLayout,
+		"EVENT_DATA_MAX":    MaxCapture,
+		"EVENT_NO_HOOK":     int64(HookNone),
+		"CT_NO_SLOT":        noSlot,
 		"DIRECTION_INGRESS": int64(Ingress),
 		"DIRECTION_EGRESS":  int64(Egress),
 	}

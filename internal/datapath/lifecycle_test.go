@@ -114,7 +114,7 @@ func TestOpenRefusesAnotherLayoutVersion(t *testing.T) {
 	newSpace(t).enter(t)
 	cfg := testConfig(t)
 	d := openDatapath(t, cfg)
-	value := newConfigValue(DefaultSettings(), 250, false)
+	value := newConfigValue(DefaultSettings(), 250, Watch{})
 	value.Layout = layoutVersion + 1
 	must(t, d.maps[weftMapWeftConfig].Put(uint32(0), value))
 	must(t, d.Close())

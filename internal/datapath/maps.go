@@ -97,11 +97,12 @@ func closeMaps(maps map[string]*ebpf.Map) {
 type Sizes struct {
 	ConntrackTCP int // established TCP connections
 	ConntrackAny int // everything else, and what is beginning or closing
+	Events       int // bytes of the ring of events: a power of two
 }
 
 // sized names the maps that have a size to set; those that the object lacks are left out.
 func (s Sizes) sized() map[string]int {
-	return map[string]int{mapConntrackTCP: s.ConntrackTCP, mapConntrackAny: s.ConntrackAny, weftMapWeftCtSlots: 0}
+	return map[string]int{mapConntrackTCP: s.ConntrackTCP, mapConntrackAny: s.ConntrackAny, weftMapWeftCtSlots: 0, weftMapWeftEvents: s.Events}
 }
 
 // Names of the maps of connections.
@@ -116,6 +117,8 @@ func (s Sizes) apply(spec *ebpf.CollectionSpec) error {
 		switch {
 		case size < 0 || size > maxMapEntries:
 			return fmt.Errorf("size of map %s is %d, expected 0 to %d", name, size, maxMapEntries)
+		case ok && size > 0 && ms.Type == ebpf.RingBuf && (size < os.Getpagesize() || size&(size-1) != 0):
+			return fmt.Errorf("size of ring %s is %d bytes, expected a power of two from %d on", name, size, os.Getpagesize())
 		case ok && size > 0:
 			ms.MaxEntries = uint32(size)
 		}

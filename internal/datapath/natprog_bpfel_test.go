@@ -16,22 +16,25 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	natprogMapWeftAddresses  = "weft_addresses"
-	natprogMapWeftConfig     = "weft_config"
-	natprogMapWeftCounters   = "weft_counters"
-	natprogMapWeftCtEst      = "weft_ct_est"
-	natprogMapWeftCtNew      = "weft_ct_new"
-	natprogMapWeftCtRings    = "weft_ct_rings"
-	natprogMapWeftCtScratch  = "weft_ct_scratch"
-	natprogMapWeftCtSlots    = "weft_ct_slots"
-	natprogMapWeftCtStats    = "weft_ct_stats"
-	natprogMapWeftEndpoints  = "weft_endpoints"
-	natprogMapWeftEnis       = "weft_enis"
-	natprogMapWeftFragments  = "weft_fragments"
-	natprogMapWeftIpcache    = "weft_ipcache"
-	natprogMapWeftNatScratch = "weft_nat_scratch"
-	natprogProgNatEgress     = "nat_egress"
-	natprogProgNatIngress    = "nat_ingress"
+	natprogMapWeftAddresses    = "weft_addresses"
+	natprogMapWeftConfig       = "weft_config"
+	natprogMapWeftCounters     = "weft_counters"
+	natprogMapWeftCtEst        = "weft_ct_est"
+	natprogMapWeftCtNew        = "weft_ct_new"
+	natprogMapWeftCtRings      = "weft_ct_rings"
+	natprogMapWeftCtScratch    = "weft_ct_scratch"
+	natprogMapWeftCtSlots      = "weft_ct_slots"
+	natprogMapWeftCtStats      = "weft_ct_stats"
+	natprogMapWeftEndpoints    = "weft_endpoints"
+	natprogMapWeftEnis         = "weft_enis"
+	natprogMapWeftEventBudgets = "weft_event_budgets"
+	natprogMapWeftEventShares  = "weft_event_shares"
+	natprogMapWeftEvents       = "weft_events"
+	natprogMapWeftFragments    = "weft_fragments"
+	natprogMapWeftIpcache      = "weft_ipcache"
+	natprogMapWeftNatScratch   = "weft_nat_scratch"
+	natprogProgNatEgress       = "nat_egress"
+	natprogProgNatIngress      = "nat_ingress"
 )
 
 // loadNatprog returns the embedded CollectionSpec for natprog.
@@ -84,20 +87,23 @@ type natprogProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type natprogMapSpecs struct {
-	WeftAddresses  *ebpf.MapSpec `ebpf:"weft_addresses"`
-	WeftConfig     *ebpf.MapSpec `ebpf:"weft_config"`
-	WeftCounters   *ebpf.MapSpec `ebpf:"weft_counters"`
-	WeftCtEst      *ebpf.MapSpec `ebpf:"weft_ct_est"`
-	WeftCtNew      *ebpf.MapSpec `ebpf:"weft_ct_new"`
-	WeftCtRings    *ebpf.MapSpec `ebpf:"weft_ct_rings"`
-	WeftCtScratch  *ebpf.MapSpec `ebpf:"weft_ct_scratch"`
-	WeftCtSlots    *ebpf.MapSpec `ebpf:"weft_ct_slots"`
-	WeftCtStats    *ebpf.MapSpec `ebpf:"weft_ct_stats"`
-	WeftEndpoints  *ebpf.MapSpec `ebpf:"weft_endpoints"`
-	WeftEnis       *ebpf.MapSpec `ebpf:"weft_enis"`
-	WeftFragments  *ebpf.MapSpec `ebpf:"weft_fragments"`
-	WeftIpcache    *ebpf.MapSpec `ebpf:"weft_ipcache"`
-	WeftNatScratch *ebpf.MapSpec `ebpf:"weft_nat_scratch"`
+	WeftAddresses    *ebpf.MapSpec `ebpf:"weft_addresses"`
+	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
+	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
+	WeftCtNew        *ebpf.MapSpec `ebpf:"weft_ct_new"`
+	WeftCtRings      *ebpf.MapSpec `ebpf:"weft_ct_rings"`
+	WeftCtScratch    *ebpf.MapSpec `ebpf:"weft_ct_scratch"`
+	WeftCtSlots      *ebpf.MapSpec `ebpf:"weft_ct_slots"`
+	WeftCtStats      *ebpf.MapSpec `ebpf:"weft_ct_stats"`
+	WeftEndpoints    *ebpf.MapSpec `ebpf:"weft_endpoints"`
+	WeftEnis         *ebpf.MapSpec `ebpf:"weft_enis"`
+	WeftEventBudgets *ebpf.MapSpec `ebpf:"weft_event_budgets"`
+	WeftEventShares  *ebpf.MapSpec `ebpf:"weft_event_shares"`
+	WeftEvents       *ebpf.MapSpec `ebpf:"weft_events"`
+	WeftFragments    *ebpf.MapSpec `ebpf:"weft_fragments"`
+	WeftIpcache      *ebpf.MapSpec `ebpf:"weft_ipcache"`
+	WeftNatScratch   *ebpf.MapSpec `ebpf:"weft_nat_scratch"`
 }
 
 // natprogVariableSpecs contains global variables before they are loaded into the kernel.
@@ -126,20 +132,23 @@ func (o *natprogObjects) Close() error {
 //
 // It can be passed to loadNatprogObjects or ebpf.CollectionSpec.LoadAndAssign.
 type natprogMaps struct {
-	WeftAddresses  *ebpf.Map `ebpf:"weft_addresses"`
-	WeftConfig     *ebpf.Map `ebpf:"weft_config"`
-	WeftCounters   *ebpf.Map `ebpf:"weft_counters"`
-	WeftCtEst      *ebpf.Map `ebpf:"weft_ct_est"`
-	WeftCtNew      *ebpf.Map `ebpf:"weft_ct_new"`
-	WeftCtRings    *ebpf.Map `ebpf:"weft_ct_rings"`
-	WeftCtScratch  *ebpf.Map `ebpf:"weft_ct_scratch"`
-	WeftCtSlots    *ebpf.Map `ebpf:"weft_ct_slots"`
-	WeftCtStats    *ebpf.Map `ebpf:"weft_ct_stats"`
-	WeftEndpoints  *ebpf.Map `ebpf:"weft_endpoints"`
-	WeftEnis       *ebpf.Map `ebpf:"weft_enis"`
-	WeftFragments  *ebpf.Map `ebpf:"weft_fragments"`
-	WeftIpcache    *ebpf.Map `ebpf:"weft_ipcache"`
-	WeftNatScratch *ebpf.Map `ebpf:"weft_nat_scratch"`
+	WeftAddresses    *ebpf.Map `ebpf:"weft_addresses"`
+	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
+	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
+	WeftCtNew        *ebpf.Map `ebpf:"weft_ct_new"`
+	WeftCtRings      *ebpf.Map `ebpf:"weft_ct_rings"`
+	WeftCtScratch    *ebpf.Map `ebpf:"weft_ct_scratch"`
+	WeftCtSlots      *ebpf.Map `ebpf:"weft_ct_slots"`
+	WeftCtStats      *ebpf.Map `ebpf:"weft_ct_stats"`
+	WeftEndpoints    *ebpf.Map `ebpf:"weft_endpoints"`
+	WeftEnis         *ebpf.Map `ebpf:"weft_enis"`
+	WeftEventBudgets *ebpf.Map `ebpf:"weft_event_budgets"`
+	WeftEventShares  *ebpf.Map `ebpf:"weft_event_shares"`
+	WeftEvents       *ebpf.Map `ebpf:"weft_events"`
+	WeftFragments    *ebpf.Map `ebpf:"weft_fragments"`
+	WeftIpcache      *ebpf.Map `ebpf:"weft_ipcache"`
+	WeftNatScratch   *ebpf.Map `ebpf:"weft_nat_scratch"`
 }
 
 func (m *natprogMaps) Close() error {
@@ -155,6 +164,9 @@ func (m *natprogMaps) Close() error {
 		m.WeftCtStats,
 		m.WeftEndpoints,
 		m.WeftEnis,
+		m.WeftEventBudgets,
+		m.WeftEventShares,
+		m.WeftEvents,
 		m.WeftFragments,
 		m.WeftIpcache,
 		m.WeftNatScratch,

@@ -33,6 +33,12 @@ const (
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
+	return newRigWith(t, func(*Config) {})
+}
+
+// newRigWith opens the datapath with another configuration than the tests' own.
+func newRigWith(t testing.TB, change func(*Config)) *rig {
+	t.Helper()
 	host := newSpace(t)
 	host.enter(t)
 	r := &rig{space: host, ep: endpointFor(3, podAddr, 2), unused: contract.IfindexBase + 9}
@@ -44,7 +50,10 @@ func newRig(t testing.TB) *rig {
 	r.eni2 = ENI{Handle: 2, Ifindex: 102, MAC: mac("02:00:00:00:00:02"), NextHop: netip.MustParseAddr("192.168.0.1")}
 	// Known neighbours: else the kernel asks for the next hops, and what it sends is counted too.
 	must(t, errors.Join(addNeighbour(101, "192.168.0.1", mac("0e:00:00:00:00:01")), addNeighbour(102, "192.168.0.1", mac("0e:00:00:00:00:01"))))
-	r.d = openDatapath(t, testConfig(t))
+	cfg := testConfig(t)
+	cfg.Settings = DefaultSettings()
+	change(&cfg)
+	r.d = openDatapath(t, cfg)
 	must(t, r.d.SetAddress(netip.MustParseAddr(nodeAddr), 1))
 	must(t, r.d.SetAddress(r.ep.Addr, 2))
 	must(t, r.d.SetAddress(netip.MustParseAddr("192.168.1.77"), 9)) // its ENI isn't there

@@ -189,3 +189,36 @@ func Reasons() []Reason {
 		ReasonBandwidth,
 	}
 }
+
+// fileName is the source of a decision; empty for a number that this version doesn't know.
+func fileName(n uint8) string {
+	switch n {
+	case 1:
+		return "bpf/from_pod.c"
+	case 2:
+		return "bpf/to_pod.c"
+	case 3:
+		return "bpf/from_netdev.c"
+	case 4:
+		return "bpf/to_netdev.c"
+	case 5:
+		return "bpf/include/packet.h"
+	case 6:
+		return "bpf/include/parse.h"
+	case 7:
+		return "bpf/include/deliver.h"
+	case 8:
+		return "bpf/include/neighbour.h"
+	case 9:
+		return "bpf/include/conntrack.h"
+	case 10:
+		return "bpf/include/nat.h"
+	case 11:
+		return "bpf/include/route.h"
+	case 12:
+		return "bpf/include/bandwidth.h"
+	case 13:
+		return "bpf/include/rewrite.h"
+	}
+	return ""
+}

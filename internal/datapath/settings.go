@@ -86,7 +86,7 @@ func (l Lifetimes) list() []namedLifetime {
 }
 
 // newConfigValue is what the programs read; hz is the kernel's jiffies per second.
-func newConfigValue(s Settings, hz uint32, trace bool) configValue {
+func newConfigValue(s Settings, hz uint32, w Watch) configValue {
 	c := configValue{
 		Layout:            layoutVersion,
 		Gateway:           toWire(contract.Gateway),
@@ -95,6 +95,8 @@ func newConfigValue(s Settings, hz uint32, trace bool) configValue {
 		MasqueradePortMax: s.MasqueradePorts[1],
 		JiffiesPerSecond:  hz,
 		EventsPerSecond:   s.EventsPerSecond,
+		EventTypes:        toldTypes(w),
+		EventCapture:      uint32(w.Capture),
 		NodeAddr:          toWire(s.NodeAddr),
 		NodeAddr6:         toWire(s.NodeAddr6),
 	}
@@ -103,7 +105,7 @@ func newConfigValue(s Settings, hz uint32, trace bool) configValue {
 			c.Families |= flag
 		}
 	}
-	for flag, on := range map[uint32]bool{configMasquerade: s.Masquerade, configMetadataClosed: s.MetadataClosed, configTrace: trace} {
+	for flag, on := range map[uint32]bool{configMasquerade: s.Masquerade, configMetadataClosed: s.MetadataClosed, configTrace: w.Trace} {
 		if on {
 			c.Flags |= flag
 		}
@@ -124,7 +126,7 @@ func (d *Datapath) Configure(s Settings) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.writeConfig(s, d.trace); err != nil {
+	if err := d.writeConfig(s, d.watch); err != nil {
 		return err
 	}
 	d.settings = s
@@ -138,19 +140,45 @@ func (d *Datapath) Settings() Settings {
 	return d.settings
 }
 
-// SetTrace has the programs tell of every packet that passes, or no longer.
-func (d *Datapath) SetTrace(on bool) error {
+// Watch is what the programs tell while somebody looks on, beside drops and the beginnings and ends of
+// flows.
+type Watch struct {
+	Trace   bool // of every packet that passes
+	Capture int  // with so many bytes of each packet
+}
+
+// toldTypes are the types of event that anybody is told of.
+func toldTypes(w Watch) uint32 {
+	told := uint32(1<<EventDrop | 1<<EventVerdict | 1<<EventNew | 1<<EventClose)
+	if w.Trace {
+		told |= 1 << EventTrace
+	}
+	return told
+}
+
+// SetWatch changes what the programs tell.
+func (d *Datapath) SetWatch(w Watch) error {
+	if w.Capture < 0 || w.Capture > MaxCapture {
+		return fmt.Errorf("captured bytes are %d, expected 0 to %d", w.Capture, MaxCapture)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.writeConfig(d.settings, on); err != nil {
+	if err := d.writeConfig(d.settings, w); err != nil {
 		return err
 	}
-	d.trace = on
+	d.watch = w
 	return nil
 }
 
+// Watch is what the programs tell now.
+func (d *Datapath) Watch() Watch {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.watch
+}
+
 // writeConfig refuses a layout that isn't ours, and otherwise writes what the programs read.
-func (d *Datapath) writeConfig(s Settings, trace bool) error {
+func (d *Datapath) writeConfig(s Settings, w Watch) error {
 	m := d.maps[weftMapWeftConfig]
 	var have configValue
 	if err := m.Lookup(uint32(0), &have); err != nil {
@@ -159,7 +187,7 @@ func (d *Datapath) writeConfig(s Settings, trace bool) error {
 	if have.Layout != 0 && have.Layout != layoutVersion {
 		return &LayoutError{Map: weftMapWeftConfig, Err: fmt.Errorf("layout is %d, expected %d", have.Layout, layoutVersion)}
 	}
-	want := newConfigValue(s, d.hz, trace)
+	want := newConfigValue(s, d.hz, w)
 	if have == want {
 		return nil
 	}

@@ -27,7 +27,7 @@ func TestSettingsAreWrittenAndChanged(t *testing.T) {
 	s := d.Settings()
 	s.IPv6, s.Masquerade, s.Lifetimes.SYN = true, true, 5*time.Second
 	must(t, d.Configure(s))
-	must(t, d.SetTrace(true))
+	must(t, d.SetWatch(Watch{Trace: true}))
 	if c := read(); c.Families != familyIPv4|familyIPv6 || c.Flags != configMasquerade|configTrace || c.Lifetime[lifetimeSYN] != 5*c.JiffiesPerSecond {
 		t.Errorf("after the change the programs read %+v", c)
 	}
@@ -36,7 +36,7 @@ func TestSettingsAreWrittenAndChanged(t *testing.T) {
 	if c := read(); c.Flags != configTrace {
 		t.Errorf("flags are %#x, expected the trace alone", c.Flags)
 	}
-	must(t, d.SetTrace(false))
+	must(t, d.SetWatch(Watch{}))
 	if c := read(); c.Flags != 0 || c.Families != familyIPv4 {
 		t.Errorf("without the trace the programs read %+v", c)
 	}

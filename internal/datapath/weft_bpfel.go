@@ -16,25 +16,28 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	weftMapWeftAddresses = "weft_addresses"
-	weftMapWeftConfig    = "weft_config"
-	weftMapWeftCounters  = "weft_counters"
-	weftMapWeftCtEst     = "weft_ct_est"
-	weftMapWeftCtNew     = "weft_ct_new"
-	weftMapWeftCtRings   = "weft_ct_rings"
-	weftMapWeftCtScratch = "weft_ct_scratch"
-	weftMapWeftCtSlots   = "weft_ct_slots"
-	weftMapWeftCtStats   = "weft_ct_stats"
-	weftMapWeftCtTimers  = "weft_ct_timers"
-	weftMapWeftEndpoints = "weft_endpoints"
-	weftMapWeftEnis      = "weft_enis"
-	weftMapWeftFragments = "weft_fragments"
-	weftMapWeftIpcache   = "weft_ipcache"
-	weftProgCtStart      = "ct_start"
-	weftProgFromNetdev   = "from_netdev"
-	weftProgFromPod      = "from_pod"
-	weftProgToNetdev     = "to_netdev"
-	weftProgToPod        = "to_pod"
+	weftMapWeftAddresses    = "weft_addresses"
+	weftMapWeftConfig       = "weft_config"
+	weftMapWeftCounters     = "weft_counters"
+	weftMapWeftCtEst        = "weft_ct_est"
+	weftMapWeftCtNew        = "weft_ct_new"
+	weftMapWeftCtRings      = "weft_ct_rings"
+	weftMapWeftCtScratch    = "weft_ct_scratch"
+	weftMapWeftCtSlots      = "weft_ct_slots"
+	weftMapWeftCtStats      = "weft_ct_stats"
+	weftMapWeftCtTimers     = "weft_ct_timers"
+	weftMapWeftEndpoints    = "weft_endpoints"
+	weftMapWeftEnis         = "weft_enis"
+	weftMapWeftEventBudgets = "weft_event_budgets"
+	weftMapWeftEventShares  = "weft_event_shares"
+	weftMapWeftEvents       = "weft_events"
+	weftMapWeftFragments    = "weft_fragments"
+	weftMapWeftIpcache      = "weft_ipcache"
+	weftProgCtStart         = "ct_start"
+	weftProgFromNetdev      = "from_netdev"
+	weftProgFromPod         = "from_pod"
+	weftProgToNetdev        = "to_netdev"
+	weftProgToPod           = "to_pod"
 )
 
 // loadWeft returns the embedded CollectionSpec for weft.
@@ -90,20 +93,23 @@ type weftProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type weftMapSpecs struct {
-	WeftAddresses *ebpf.MapSpec `ebpf:"weft_addresses"`
-	WeftConfig    *ebpf.MapSpec `ebpf:"weft_config"`
-	WeftCounters  *ebpf.MapSpec `ebpf:"weft_counters"`
-	WeftCtEst     *ebpf.MapSpec `ebpf:"weft_ct_est"`
-	WeftCtNew     *ebpf.MapSpec `ebpf:"weft_ct_new"`
-	WeftCtRings   *ebpf.MapSpec `ebpf:"weft_ct_rings"`
-	WeftCtScratch *ebpf.MapSpec `ebpf:"weft_ct_scratch"`
-	WeftCtSlots   *ebpf.MapSpec `ebpf:"weft_ct_slots"`
-	WeftCtStats   *ebpf.MapSpec `ebpf:"weft_ct_stats"`
-	WeftCtTimers  *ebpf.MapSpec `ebpf:"weft_ct_timers"`
-	WeftEndpoints *ebpf.MapSpec `ebpf:"weft_endpoints"`
-	WeftEnis      *ebpf.MapSpec `ebpf:"weft_enis"`
-	WeftFragments *ebpf.MapSpec `ebpf:"weft_fragments"`
-	WeftIpcache   *ebpf.MapSpec `ebpf:"weft_ipcache"`
+	WeftAddresses    *ebpf.MapSpec `ebpf:"weft_addresses"`
+	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
+	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
+	WeftCtNew        *ebpf.MapSpec `ebpf:"weft_ct_new"`
+	WeftCtRings      *ebpf.MapSpec `ebpf:"weft_ct_rings"`
+	WeftCtScratch    *ebpf.MapSpec `ebpf:"weft_ct_scratch"`
+	WeftCtSlots      *ebpf.MapSpec `ebpf:"weft_ct_slots"`
+	WeftCtStats      *ebpf.MapSpec `ebpf:"weft_ct_stats"`
+	WeftCtTimers     *ebpf.MapSpec `ebpf:"weft_ct_timers"`
+	WeftEndpoints    *ebpf.MapSpec `ebpf:"weft_endpoints"`
+	WeftEnis         *ebpf.MapSpec `ebpf:"weft_enis"`
+	WeftEventBudgets *ebpf.MapSpec `ebpf:"weft_event_budgets"`
+	WeftEventShares  *ebpf.MapSpec `ebpf:"weft_event_shares"`
+	WeftEvents       *ebpf.MapSpec `ebpf:"weft_events"`
+	WeftFragments    *ebpf.MapSpec `ebpf:"weft_fragments"`
+	WeftIpcache      *ebpf.MapSpec `ebpf:"weft_ipcache"`
 }
 
 // weftVariableSpecs contains global variables before they are loaded into the kernel.
@@ -132,20 +138,23 @@ func (o *weftObjects) Close() error {
 //
 // It can be passed to loadWeftObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weftMaps struct {
-	WeftAddresses *ebpf.Map `ebpf:"weft_addresses"`
-	WeftConfig    *ebpf.Map `ebpf:"weft_config"`
-	WeftCounters  *ebpf.Map `ebpf:"weft_counters"`
-	WeftCtEst     *ebpf.Map `ebpf:"weft_ct_est"`
-	WeftCtNew     *ebpf.Map `ebpf:"weft_ct_new"`
-	WeftCtRings   *ebpf.Map `ebpf:"weft_ct_rings"`
-	WeftCtScratch *ebpf.Map `ebpf:"weft_ct_scratch"`
-	WeftCtSlots   *ebpf.Map `ebpf:"weft_ct_slots"`
-	WeftCtStats   *ebpf.Map `ebpf:"weft_ct_stats"`
-	WeftCtTimers  *ebpf.Map `ebpf:"weft_ct_timers"`
-	WeftEndpoints *ebpf.Map `ebpf:"weft_endpoints"`
-	WeftEnis      *ebpf.Map `ebpf:"weft_enis"`
-	WeftFragments *ebpf.Map `ebpf:"weft_fragments"`
-	WeftIpcache   *ebpf.Map `ebpf:"weft_ipcache"`
+	WeftAddresses    *ebpf.Map `ebpf:"weft_addresses"`
+	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
+	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
+	WeftCtNew        *ebpf.Map `ebpf:"weft_ct_new"`
+	WeftCtRings      *ebpf.Map `ebpf:"weft_ct_rings"`
+	WeftCtScratch    *ebpf.Map `ebpf:"weft_ct_scratch"`
+	WeftCtSlots      *ebpf.Map `ebpf:"weft_ct_slots"`
+	WeftCtStats      *ebpf.Map `ebpf:"weft_ct_stats"`
+	WeftCtTimers     *ebpf.Map `ebpf:"weft_ct_timers"`
+	WeftEndpoints    *ebpf.Map `ebpf:"weft_endpoints"`
+	WeftEnis         *ebpf.Map `ebpf:"weft_enis"`
+	WeftEventBudgets *ebpf.Map `ebpf:"weft_event_budgets"`
+	WeftEventShares  *ebpf.Map `ebpf:"weft_event_shares"`
+	WeftEvents       *ebpf.Map `ebpf:"weft_events"`
+	WeftFragments    *ebpf.Map `ebpf:"weft_fragments"`
+	WeftIpcache      *ebpf.Map `ebpf:"weft_ipcache"`
 }
 
 func (m *weftMaps) Close() error {
@@ -162,6 +171,9 @@ func (m *weftMaps) Close() error {
 		m.WeftCtTimers,
 		m.WeftEndpoints,
 		m.WeftEnis,
+		m.WeftEventBudgets,
+		m.WeftEventShares,
+		m.WeftEvents,
 		m.WeftFragments,
 		m.WeftIpcache,
 	)

@@ -29,6 +29,7 @@ type Kernel struct {
 	attached  map[datapath.Attachment]bool
 	counters  map[datapath.Counter]datapath.Counter
 	fail      map[string]error
+	ring      ring
 	// Exists tells whether a device is there; nil: every device is.
 	Exists func(ifindex int) bool
 }
@@ -43,6 +44,7 @@ func NewKernel() *Kernel {
 		attached:  map[datapath.Attachment]bool{},
 		counters:  map[datapath.Counter]datapath.Counter{},
 		fail:      map[string]error{},
+		ring:      ring{stats: map[datapath.EventType]datapath.EventStat{}, more: make(chan struct{}, 1)},
 	}
 }
 
@@ -80,7 +82,7 @@ type Datapath struct {
 	kernel   *Kernel
 	closed   bool
 	settings datapath.Settings
-	trace    bool
+	watch    datapath.Watch
 }
 
 // begin locks the kernel and says whether the method may go on.
@@ -333,17 +335,6 @@ func (d *Datapath) Settings() datapath.Settings {
 	d.kernel.mu.Lock()
 	defer d.kernel.mu.Unlock()
 	return d.settings
-}
-
-// SetTrace is datapath.Datapath.SetTrace.
-func (d *Datapath) SetTrace(on bool) error {
-	done, err := d.begin("SetTrace")
-	if err != nil {
-		return err
-	}
-	defer done()
-	d.trace = on
-	return nil
 }
 
 // Counters is datapath.Datapath.Counters.

@@ -10,8 +10,8 @@ func TestParse(t *testing.T) {
 	if err != nil || len(got) != 2 || got[1].number != 35 || got[1].text != `a "b"` || goName(got[1].name) != "ReasonSourceMAC" || labelName(got[1].name) != "source-mac" {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	source, err := render(got)
-	if err != nil || !strings.Contains(string(source), "ReasonSourceMAC Reason = 35") {
+	source, err := render(got, []file{{7, "bpf/x.c"}})
+	if err != nil || !strings.Contains(string(source), "ReasonSourceMAC Reason = 35") || !strings.Contains(string(source), "case 7:\n\t\treturn \"bpf/x.c\"") {
 		t.Errorf("rendered %s, %v", source, err)
 	}
 }
@@ -27,6 +27,24 @@ func TestParseRefuses(t *testing.T) {
 		"no advice":    `begin reasons X(1, A, "a", "") X(2, B, "b") end reasons`,
 	} {
 		if got, err := parse(source); err == nil {
+			t.Errorf("%s: parsed as %+v, expected an error", name, got)
+		}
+	}
+}
+
+func TestParseFiles(t *testing.T) {
+	got, err := parseFiles("begin files */ \\\n F(1, A, \"bpf/a.c\") \\\n F(3, B, \"bpf/b.h\") end files")
+	if err != nil || len(got) != 2 || got[1] != (file{3, "bpf/b.h"}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for name, source := range map[string]string{
+		"no markers":   `F(1, A, "a")`,
+		"nothing":      `begin files end files`,
+		"out of order": `begin files F(2, A, "a") F(1, B, "b") end files`,
+		"too large":    `begin files F(256, A, "a") end files`,
+		"no path":      `begin files F(1, A) end files`,
+	} {
+		if got, err := parseFiles(source); err == nil {
 			t.Errorf("%s: parsed as %+v, expected an error", name, got)
 		}
 	}

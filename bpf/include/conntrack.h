@@ -4,6 +4,7 @@
 #include <linux/errno.h>
 #include <stdbool.h>
 
+#include "event.h"
 #include "flow.h"
 #include "maps.h"
 #include "reason.h"
@@ -269,10 +270,14 @@ static __noinline void ct_alias_delete(const struct weft_ct_key *key, const stru
 		bpf_map_delete_elem(&weft_ct_new, &alias);
 }
 
-/* Removes an entry and its alias. */
+/* Removes an entry and its alias, and tells what its flow has sent. */
 static __always_inline void ct_remove(const struct weft_ct_key *key, struct weft_ct_entry *e,
 				      bool established)
 {
+	if (!(e->told & CT_TOLD_CLOSED)) {
+		e->told |= CT_TOLD_CLOSED;
+		event_close(key, e);
+	}
 	if (e->flags & CT_NAT)
 		ct_alias_delete(key, e);
 	if (established) {
@@ -386,10 +391,12 @@ static __noinline __attribute__((unused)) int ct_create(const struct flow *f, st
 	hit->entry = e;
 	/* Another CPU may have made it meanwhile: what its packet said must not be lost. */
 	err = bpf_map_update_elem(&weft_ct_new, &hit->key, e, BPF_NOEXIST);
-	if (err)
+	if (err) {
 		CT_COUNT(failed);
-	else
+	} else {
 		CT_COUNT(created);
+		event_new(&hit->key, e);
+	}
 	return err;
 }
 

@@ -48,7 +48,6 @@ const (
 	eventMax    = 8 // EVENT_MAX
 	eventLayout = 1
 	eventNoHook = 0xff
-	noSlot      = 0xffff // CT_NO_SLOT
 )
 
 // MaxCapture is how many bytes of a packet an event can bring along.
@@ -123,7 +122,7 @@ type Event struct {
 	Rule      uint32
 	NAT       netip.AddrPort // what the first side is translated to; invalid: nothing
 	NATENI    uint16
-	Age       uint32 // of the flow, in jiffies
+	Age       time.Duration // of the flow
 	// Suppressed events of this type were kept back on this CPU before this one.
 	Suppressed uint32
 	CPU        int
@@ -138,8 +137,9 @@ type EventError struct{ Reason string }
 
 func (e *EventError) Error() string { return "event not understood: " + e.Reason }
 
-// parseEvent reads a record. Whatever wrote it, it is read within its bounds; Data is a copy.
-func parseEvent(b []byte) (Event, error) {
+// parseEvent reads a record of a kernel with hz jiffies a second. Whatever wrote it, it is read within its
+// bounds; Data is a copy.
+func parseEvent(b []byte, hz uint32) (Event, error) {
 	if len(b) < eventSize {
 		return Event{}, &EventError{fmt.Sprintf("it has %d bytes, expected %d", len(b), eventSize)}
 	}
@@ -163,7 +163,7 @@ func parseEvent(b []byte) (Event, error) {
 		Type: EventType(v.Type), Time: time.Duration(v.Time &^ (1 << 63)), Hook: Hook(v.Hook), Direction: Direction(v.Direction),
 		Reason: Reason(v.Reason), File: fileName(v.File), Line: int(v.Line), Family: int(v.Family), Protocol: v.Protocol,
 		Ethertype: binary.BigEndian.Uint16(v.Ethertype[:]), Flags: v.Flags, Ifindex: int(v.Ifindex), Length: int(v.Length),
-		Rule: v.Rule, NATENI: v.NATENI, Age: v.Age, Suppressed: v.Suppressed, CPU: int(v.CPU),
+		Rule: v.Rule, NATENI: v.NATENI, Age: time.Duration(v.Age) * time.Second / time.Duration(max(hz, 1)), Suppressed: v.Suppressed, CPU: int(v.CPU),
 	}
 	tcp := [2]uint8{v.TCP, v.TCPReply}
 	for i := range e.Side {
@@ -173,7 +173,7 @@ func parseEvent(b []byte) (Event, error) {
 		}
 		s.Port = binary.BigEndian.Uint16(v.Port[i][:])
 		s.Packets, s.Bytes, s.TCP = v.Packets[i], v.Bytes[i], tcp[i]
-		if v.Slot[i] != noSlot {
+		if v.Slot[i] != ctNoSlot {
 			s.Local, s.Slot, s.Generation = true, uint32(v.Slot[i]), v.Generation[i]
 		}
 	}

@@ -246,7 +246,7 @@ func TestParseEventRefuses(t *testing.T) {
 		}
 		return append(b, more...)
 	}
-	if _, err := parseEvent(encode(good)); err != nil {
+	if _, err := parseEvent(encode(good), 250); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*eventValue){
@@ -260,11 +260,11 @@ func TestParseEventRefuses(t *testing.T) {
 		v := good
 		change(&v)
 		var bad *EventError
-		if e, err := parseEvent(encode(v, 1, 2)); !errors.As(err, &bad) {
+		if e, err := parseEvent(encode(v, 1, 2), 250); !errors.As(err, &bad) {
 			t.Errorf("%s: parsed as %+v, %v", name, e, err)
 		}
 	}
-	if _, err := parseEvent(encode(good)[:eventSize-1]); err == nil {
+	if _, err := parseEvent(encode(good)[:eventSize-1], 250); err == nil {
 		t.Error("a record that is too short was parsed")
 	}
 }
@@ -277,7 +277,7 @@ func FuzzParseEvent(f *testing.F) {
 	f.Add(append(b, 1, 2, 3, 4))
 	f.Add(b[:20])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := parseEvent(b)
+		e, err := parseEvent(b, 250)
 		if err != nil {
 			return
 		}

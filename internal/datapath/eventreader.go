@@ -52,7 +52,7 @@ func (d *Datapath) ReadEvents(ctx context.Context, each func(events []Event, bad
 		case err != nil:
 			return fmt.Errorf("read %s: %w", weftMapWeftEvents, err)
 		}
-		if e, err := parseEvent(record.RawSample); err != nil {
+		if e, err := parseEvent(record.RawSample, d.hz); err != nil {
 			bad++
 		} else {
 			batch = append(batch, e)

@@ -161,7 +161,7 @@ func TestConstantsAreTheSameInGoAndC(t *testing.T) {
 		"EVENT_LAYOUT":      eventLayout,
 		"EVENT_DATA_MAX":    MaxCapture,
 		"EVENT_NO_HOOK":     int64(HookNone),
-		"CT_NO_SLOT":        noSlot,
+		"CT_NO_SLOT":        ctNoSlot,
 		"DIRECTION_INGRESS": int64(Ingress),
 		"DIRECTION_EGRESS":  int64(Egress),
 	}

@@ -16,22 +16,25 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	trackMapTrackScratch  = "track_scratch"
-	trackMapWeftAddresses = "weft_addresses"
-	trackMapWeftConfig    = "weft_config"
-	trackMapWeftCounters  = "weft_counters"
-	trackMapWeftCtEst     = "weft_ct_est"
-	trackMapWeftCtNew     = "weft_ct_new"
-	trackMapWeftCtRings   = "weft_ct_rings"
-	trackMapWeftCtScratch = "weft_ct_scratch"
-	trackMapWeftCtSlots   = "weft_ct_slots"
-	trackMapWeftCtStats   = "weft_ct_stats"
-	trackMapWeftCtTimers  = "weft_ct_timers"
-	trackMapWeftEndpoints = "weft_endpoints"
-	trackMapWeftEnis      = "weft_enis"
-	trackMapWeftIpcache   = "weft_ipcache"
-	trackProgCtStart      = "ct_start"
-	trackProgTrack        = "track"
+	trackMapTrackScratch     = "track_scratch"
+	trackMapWeftAddresses    = "weft_addresses"
+	trackMapWeftConfig       = "weft_config"
+	trackMapWeftCounters     = "weft_counters"
+	trackMapWeftCtEst        = "weft_ct_est"
+	trackMapWeftCtNew        = "weft_ct_new"
+	trackMapWeftCtRings      = "weft_ct_rings"
+	trackMapWeftCtScratch    = "weft_ct_scratch"
+	trackMapWeftCtSlots      = "weft_ct_slots"
+	trackMapWeftCtStats      = "weft_ct_stats"
+	trackMapWeftCtTimers     = "weft_ct_timers"
+	trackMapWeftEndpoints    = "weft_endpoints"
+	trackMapWeftEnis         = "weft_enis"
+	trackMapWeftEventBudgets = "weft_event_budgets"
+	trackMapWeftEventShares  = "weft_event_shares"
+	trackMapWeftEvents       = "weft_events"
+	trackMapWeftIpcache      = "weft_ipcache"
+	trackProgCtStart         = "ct_start"
+	trackProgTrack           = "track"
 )
 
 // loadTrack returns the embedded CollectionSpec for track.
@@ -84,20 +87,23 @@ type trackProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type trackMapSpecs struct {
-	TrackScratch  *ebpf.MapSpec `ebpf:"track_scratch"`
-	WeftAddresses *ebpf.MapSpec `ebpf:"weft_addresses"`
-	WeftConfig    *ebpf.MapSpec `ebpf:"weft_config"`
-	WeftCounters  *ebpf.MapSpec `ebpf:"weft_counters"`
-	WeftCtEst     *ebpf.MapSpec `ebpf:"weft_ct_est"`
-	WeftCtNew     *ebpf.MapSpec `ebpf:"weft_ct_new"`
-	WeftCtRings   *ebpf.MapSpec `ebpf:"weft_ct_rings"`
-	WeftCtScratch *ebpf.MapSpec `ebpf:"weft_ct_scratch"`
-	WeftCtSlots   *ebpf.MapSpec `ebpf:"weft_ct_slots"`
-	WeftCtStats   *ebpf.MapSpec `ebpf:"weft_ct_stats"`
-	WeftCtTimers  *ebpf.MapSpec `ebpf:"weft_ct_timers"`
-	WeftEndpoints *ebpf.MapSpec `ebpf:"weft_endpoints"`
-	WeftEnis      *ebpf.MapSpec `ebpf:"weft_enis"`
-	WeftIpcache   *ebpf.MapSpec `ebpf:"weft_ipcache"`
+	TrackScratch     *ebpf.MapSpec `ebpf:"track_scratch"`
+	WeftAddresses    *ebpf.MapSpec `ebpf:"weft_addresses"`
+	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
+	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
+	WeftCtNew        *ebpf.MapSpec `ebpf:"weft_ct_new"`
+	WeftCtRings      *ebpf.MapSpec `ebpf:"weft_ct_rings"`
+	WeftCtScratch    *ebpf.MapSpec `ebpf:"weft_ct_scratch"`
+	WeftCtSlots      *ebpf.MapSpec `ebpf:"weft_ct_slots"`
+	WeftCtStats      *ebpf.MapSpec `ebpf:"weft_ct_stats"`
+	WeftCtTimers     *ebpf.MapSpec `ebpf:"weft_ct_timers"`
+	WeftEndpoints    *ebpf.MapSpec `ebpf:"weft_endpoints"`
+	WeftEnis         *ebpf.MapSpec `ebpf:"weft_enis"`
+	WeftEventBudgets *ebpf.MapSpec `ebpf:"weft_event_budgets"`
+	WeftEventShares  *ebpf.MapSpec `ebpf:"weft_event_shares"`
+	WeftEvents       *ebpf.MapSpec `ebpf:"weft_events"`
+	WeftIpcache      *ebpf.MapSpec `ebpf:"weft_ipcache"`
 }
 
 // trackVariableSpecs contains global variables before they are loaded into the kernel.
@@ -126,20 +132,23 @@ func (o *trackObjects) Close() error {
 //
 // It can be passed to loadTrackObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trackMaps struct {
-	TrackScratch  *ebpf.Map `ebpf:"track_scratch"`
-	WeftAddresses *ebpf.Map `ebpf:"weft_addresses"`
-	WeftConfig    *ebpf.Map `ebpf:"weft_config"`
-	WeftCounters  *ebpf.Map `ebpf:"weft_counters"`
-	WeftCtEst     *ebpf.Map `ebpf:"weft_ct_est"`
-	WeftCtNew     *ebpf.Map `ebpf:"weft_ct_new"`
-	WeftCtRings   *ebpf.Map `ebpf:"weft_ct_rings"`
-	WeftCtScratch *ebpf.Map `ebpf:"weft_ct_scratch"`
-	WeftCtSlots   *ebpf.Map `ebpf:"weft_ct_slots"`
-	WeftCtStats   *ebpf.Map `ebpf:"weft_ct_stats"`
-	WeftCtTimers  *ebpf.Map `ebpf:"weft_ct_timers"`
-	WeftEndpoints *ebpf.Map `ebpf:"weft_endpoints"`
-	WeftEnis      *ebpf.Map `ebpf:"weft_enis"`
-	WeftIpcache   *ebpf.Map `ebpf:"weft_ipcache"`
+	TrackScratch     *ebpf.Map `ebpf:"track_scratch"`
+	WeftAddresses    *ebpf.Map `ebpf:"weft_addresses"`
+	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
+	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
+	WeftCtNew        *ebpf.Map `ebpf:"weft_ct_new"`
+	WeftCtRings      *ebpf.Map `ebpf:"weft_ct_rings"`
+	WeftCtScratch    *ebpf.Map `ebpf:"weft_ct_scratch"`
+	WeftCtSlots      *ebpf.Map `ebpf:"weft_ct_slots"`
+	WeftCtStats      *ebpf.Map `ebpf:"weft_ct_stats"`
+	WeftCtTimers     *ebpf.Map `ebpf:"weft_ct_timers"`
+	WeftEndpoints    *ebpf.Map `ebpf:"weft_endpoints"`
+	WeftEnis         *ebpf.Map `ebpf:"weft_enis"`
+	WeftEventBudgets *ebpf.Map `ebpf:"weft_event_budgets"`
+	WeftEventShares  *ebpf.Map `ebpf:"weft_event_shares"`
+	WeftEvents       *ebpf.Map `ebpf:"weft_events"`
+	WeftIpcache      *ebpf.Map `ebpf:"weft_ipcache"`
 }
 
 func (m *trackMaps) Close() error {
@@ -157,6 +166,9 @@ func (m *trackMaps) Close() error {
 		m.WeftCtTimers,
 		m.WeftEndpoints,
 		m.WeftEnis,
+		m.WeftEventBudgets,
+		m.WeftEventShares,
+		m.WeftEvents,
 		m.WeftIpcache,
 	)
 }

@@ -203,3 +203,20 @@ func NewClock() (Clock, error) {
 
 // Time is when an event was.
 func (c Clock) Time(e Event) time.Time { return c.zero.Add(e.Time) }
+
+// Connection says in words how the connection is treated that the event is about.
+func (e Event) Connection() []string {
+	var out []string
+	for _, f := range []struct {
+		bit  uint16
+		name string
+	}{
+		{ctStack, "stack"}, {ctNAT, "translated"}, {ctAtNetdev, "at the interface"}, {ctMidstream, "midstream"},
+		{ctNoPromotion, "table full"},
+	} {
+		if e.Flags&f.bit != 0 {
+			out = append(out, f.name)
+		}
+	}
+	return out
+}

@@ -40,6 +40,9 @@ func (r *Ring) Add(records ...Record) {
 // Cursor is where a reader is.
 type Cursor struct{ next uint64 }
 
+// Before tells whether c has more to read than d.
+func (c Cursor) Before(d Cursor) bool { return c.next < d.next }
+
 // Tail is a cursor before the last n records; fewer if there aren't as many.
 func (r *Ring) Tail(n int) Cursor {
 	r.mu.Lock()

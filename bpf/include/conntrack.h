@@ -516,7 +516,7 @@ static __always_inline int ct_update(const struct flow *f, struct ct_hit *hit)
 	struct weft_ct_entry *e = hit->entry;
 	struct weft_ct_side *own;
 	bool renewed = false;
-	__u32 expires;
+	__u32 lifetime, rest;
 
 	/* An error is about a flow, not of it. */
 	if (!e || !config || f->kind == FLOW_ERROR)
@@ -528,10 +528,12 @@ static __always_inline int ct_update(const struct flow *f, struct ct_hit *hit)
 	own->packets++;
 	own->bytes += f->length;
 	own->tcp |= f->tcp;
-	expires = hit->now + ct_lifetime(config, &hit->key, e);
-	/* Once a second is enough, unless the rest of its life got shorter. */
-	if (expires - e->expires >= config->jiffies_per_second) {
-		e->expires = expires;
+	lifetime = ct_lifetime(config, &hit->key, e);
+	rest = e->expires - hit->now;
+	/* Now and then is enough, at most once a second, unless what is left got shorter. */
+	if (rest > lifetime || lifetime - rest >= config->jiffies_per_second ||
+	    lifetime - rest >= lifetime / 8) {
+		e->expires = hit->now + lifetime;
 		renewed = true;
 	}
 	if (!ct_has_flags(&hit->key))

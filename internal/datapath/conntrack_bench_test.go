@@ -1,0 +1,37 @@
+package datapath
+
+import (
+	"encoding/binary"
+	"testing"
+)
+
+// What connection tracking takes of a packet, with the copying of the test that goes around it.
+func BenchmarkConnections(b *testing.B) {
+	for _, c := range []struct {
+		name     string
+		protocol uint8
+		tcp      uint8
+		create   uint8
+	}{
+		{"established", protocolTCP, tcpACK, 0},
+		{"datagram", protocolUDP, 0, 1},
+		{"miss", protocolTCP, tcpRST, 0},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			k := newTracker(b, testConfig(b))
+			k.establish(connA, connB, 1)
+			v := trackValue{Flow: flowValue{
+				Src: toWire(connA.Addr()), Dst: toWire(connB.Addr()), Sport: toPort(connA.Port()), Dport: toPort(connB.Port()),
+				Protocol: c.protocol, Family: 4, TCP: c.tcp, Length: 100,
+			}, New: ctNewValue{FromSlot: ctNoSlot, ToSlot: ctNoSlot}, Create: c.create}
+			if c.name == "miss" {
+				v.Flow.Sport = toPort(1)
+			}
+			frame, err := binary.Append(nil, binary.NativeEndian, v)
+			must(b, err)
+			_, took, err := k.prog.Benchmark(frame, max(b.N, 1000), b.ResetTimer)
+			must(b, err)
+			b.ReportMetric(float64(took.Nanoseconds()), "ns/packet")
+		})
+	}
+}

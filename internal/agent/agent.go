@@ -75,6 +75,7 @@ type agent struct {
 	queue    cni.Queue
 	source   source
 	services *services
+	flows    *flows
 	strays   strays
 
 	tried   bool          // a trial endpoint could be made
@@ -279,6 +280,7 @@ func (a *agent) readJournal(boot string) error {
 	a.manager = endpoint.NewManager(endpoint.Config{
 		Devices: a.node, Programs: a.programs, Journal: j, Fences: fences, Log: a.Log, Now: time.Now, Wait: a.AddWait,
 	}, l.Endpoints)
+	a.flows = newFlows(a.Node, a.Config.Events.Keep, a.programs.dp, newJoiner(a.manager.Endpoints, a.eniNames), a.Log)
 	nn, _, _ := a.source.get()
 	a.manager.Recover(written, toldFences(nn, a.instance))
 	return nil
@@ -371,6 +373,7 @@ func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return cni.NewServer(handler{a}, a.Log).Serve(ctx, l) })
 	g.Go(func() error { return a.node.Run(ctx, a.passed) })
+	g.Go(func() error { return a.flows.run(ctx) })
 	g.Go(func() error { return a.follow(ctx) })
 	g.Go(func() error { return a.followServices(ctx, synced) })
 	g.Go(func() error { return a.replay(ctx) })

@@ -76,7 +76,7 @@ func (f *flags) cleanupCommand() *cobra.Command {
 			log := newLogger("info")
 			err := Cleanup(c.Context(), CleanupOptions{
 				Install: f.install, RunDir: f.runDir, StateDir: f.stateDir, PinDir: contract.PinDir, Wait: wait, Log: log,
-				Datapath: openDatapath(log),
+				Datapath: openDatapath(log, datapath.Sizes{}),
 			})
 			if err == nil {
 				fmt.Fprintln(c.OutOrStdout(), "removed the CNI configuration, the plugin, the programs, routes, rules and masquerading")
@@ -88,8 +88,8 @@ func (f *flags) cleanupCommand() *cobra.Command {
 	return c
 }
 
-func openDatapath(log *slog.Logger) func() (Datapath, error) {
-	return func() (Datapath, error) { return datapath.Open(datapath.Config{Log: log}) }
+func openDatapath(log *slog.Logger, sizes datapath.Sizes) func() (Datapath, error) {
+	return func() (Datapath, error) { return datapath.Open(datapath.Config{Log: log, Sizes: sizes}) }
 }
 
 func newLogger(level string) *slog.Logger {
@@ -135,7 +135,7 @@ func (f *flags) run(ctx context.Context) error {
 	return Run(ctx, Options{
 		Config: cfg, Node: f.node, RunDir: f.runDir, StateDir: f.stateDir, ProcSysNet: f.procSysNet,
 		Install: f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
-		Datapath:      openDatapath(log),
+		Datapath:      openDatapath(log, datapath.Sizes{Events: cfg.Events.RingBytes}),
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,
 	})

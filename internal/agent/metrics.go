@@ -14,6 +14,7 @@ type metrics struct {
 	a                             *agent
 	addresses, endpoints, waiting *prometheus.Desc
 	ready, packets, bytes         *prometheus.Desc
+	events                        *prometheus.Desc
 }
 
 func newMetrics(a *agent) *metrics {
@@ -24,6 +25,7 @@ func newMetrics(a *agent) *metrics {
 		endpoints: prometheus.NewDesc("weft_endpoints", "Endpoints of this node.", nil, nil),
 		waiting:   prometheus.NewDesc("weft_ipam_waiting", "Pods that wait for an address.", nil, nil),
 		ready:     prometheus.NewDesc("weft_agent_ready", "1 once pods can be made.", nil, nil),
+		events:    prometheus.NewDesc("weft_datapath_events_total", "Events by type and what became of them: suppressed ones were only counted, lost ones found the ring full.", []string{"type", "outcome"}, nil),
 		packets:   prometheus.NewDesc("weft_datapath_packets_total", "Packets by hook, direction and what became of them.", hook, nil),
 		bytes:     prometheus.NewDesc("weft_datapath_bytes_total", "Bytes by hook, direction and what became of them.", hook, nil),
 	}
@@ -56,6 +58,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	if err != nil {
 		m.a.Log.Warn("datapath counters not read", "err", err)
 		return
+	}
+	stats, err := m.a.flows.stats()
+	if err != nil {
+		m.a.Log.Warn("statistics of events not read", "err", err)
+		return
+	}
+	for _, s := range stats.Events {
+		for outcome, n := range map[string]uint64{"sent": s.Sent, "suppressed": s.Suppressed, "lost": s.Lost} {
+			ch <- prometheus.MustNewConstMetric(m.events, prometheus.CounterValue, float64(n), s.Type, outcome)
+		}
 	}
 	for _, c := range counters {
 		labels := []string{c.Hook.String(), c.Direction.String(), c.Reason.String()}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,6 +26,10 @@ type Datapath interface {
 	Dump() (datapath.State, error)
 	Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
 	Counters() ([]datapath.Counter, error)
+	ReadEvents(ctx context.Context, each func(events []datapath.Event, bad int)) error
+	EventStats() ([]datapath.EventStat, error)
+	Watch() datapath.Watch
+	SetWatch(datapath.Watch) error
 	Close() error
 }
 

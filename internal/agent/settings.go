@@ -13,6 +13,7 @@ import (
 // settings are what the programs are told, as far as the sources say.
 func settings(cfg config.Config, v view) datapath.Settings {
 	s := datapath.DefaultSettings()
+	s.EventsPerSecond = uint32(cfg.Events.PerSecond)
 	for _, i := range v.desired.Interfaces {
 		if i.DeviceIndex == 0 {
 			s.NodeAddr = i.Primary

@@ -51,6 +51,7 @@ func New(deps Deps) *cobra.Command {
 		newUninstall(e),
 		newStatus(e),
 		newVersion(e),
+		newMonitor(e),
 		connectivity.NewCommand(e.cluster.Config, "ghcr.io/weft-cni/probe:"+version.Version),
 	)
 	return root

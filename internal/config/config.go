@@ -40,6 +40,7 @@ type Config struct {
 	MasqueradeInterfaces  []string        `json:"egressMasqueradeInterfaces"` // empty: every ENI
 	BPF                   BPF             `json:"bpf"`
 	IPMasqAgent           IPMasqAgent     `json:"ipMasqAgent"`
+	Events                Events          `json:"events"`
 	AgentNotReadyTaintKey string          `json:"agentNotReadyTaintKey"`
 	RemoveTaints          bool            `json:"removeNodeTaints"`
 	SyncInterval          metav1.Duration `json:"syncInterval"` // operator: full read of EC2
@@ -86,6 +87,16 @@ type IPMasqAgent struct {
 	Enabled bool `json:"enabled"`
 }
 
+// Events bounds what the datapath tells and the agent remembers.
+type Events struct {
+	// PerSecond bounds each type of event on each CPU; what is above is only counted. 0: none are told.
+	PerSecond int `json:"perSecond"`
+	// Keep is how many of the last ones the agent keeps.
+	Keep int `json:"keep"`
+	// RingBytes is the size of the ring between programs and agent, a power of two.
+	RingBytes int `json:"ringBytes"`
+}
+
 // CNI says where the agent installs the plugin, as paths on the host.
 type CNI struct {
 	ConfPath string `json:"confPath"`
@@ -101,6 +112,7 @@ func Default() Config {
 		RoutingMode:           "native",
 		EnableIPv4Masquerade:  true,
 		BPF:                   BPF{Masquerade: true},
+		Events:                Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
 		AgentNotReadyTaintKey: contract.DefaultTaintKey,
 		RemoveTaints:          true,
 		SyncInterval:          metav1.Duration{Duration: time.Minute},
@@ -166,6 +178,15 @@ func (c Config) Validate() error {
 		if p, err := netip.ParsePrefix(c.IPv4NativeRoutingCIDR); err != nil || !p.Addr().Is4() {
 			bad("ipv4NativeRoutingCIDR", "is %q, expected an IPv4 prefix such as 10.0.0.0/8", c.IPv4NativeRoutingCIDR)
 		}
+	}
+	if c.Events.PerSecond < 0 || c.Events.PerSecond > 1_000_000 {
+		bad("events.perSecond", "is %d, expected 0 (none) to 1000000", c.Events.PerSecond)
+	}
+	if c.Events.Keep < 1 || c.Events.Keep > 1<<20 {
+		bad("events.keep", "is %d, expected 1 to %d", c.Events.Keep, 1<<20)
+	}
+	if n := c.Events.RingBytes; n < 64<<10 || n > 1<<30 || n&(n-1) != 0 {
+		bad("events.ringBytes", "is %d, expected a power of two from 65536 to %d", n, 1<<30)
 	}
 	if c.BPF.MasqueradePorts != "" {
 		if _, err := masquerade.ParsePorts(c.BPF.MasqueradePorts); err != nil {

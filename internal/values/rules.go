@@ -61,6 +61,9 @@ func rules() map[string]rule {
 		"egressMasqueradeInterfaces":                  {kind: textOrList, nullable: true},
 		"bpf.masquerade":                              {kind: boolean, nullable: true},
 		"bpf.masqueradePorts":                         {kind: text, check: checkPorts},
+		"bpf.events.default.rateLimit":                {kind: integer, nullable: true, check: between(0, 1_000_000)},
+		"bpf.eventRingSize":                           {kind: integer, nullable: true, check: checkRing},
+		"hubble.eventBufferCapacity":                  {kind: integer, nullable: true, check: between(1, 1<<20)},
 		"ipMasqAgent.enabled":                         {kind: boolean},
 		"ipMasqAgent.config.nonMasqueradeCIDRs":       {kind: list, nullable: true, check: checkPrefixes},
 		"ipMasqAgent.config.masqLinkLocal":            {kind: boolean, nullable: true},
@@ -176,6 +179,13 @@ func fromKubeProxyReplacement(v any) (map[string]any, string, error) {
 		return nil, "false: kube-proxy keeps the services", nil
 	}
 	return nil, "", fmt.Errorf("%s is not implemented in this version; expected false (kube-proxy keeps the services)", show(v))
+}
+
+func checkRing(v any) error {
+	if n, ok := asInt(v); !ok || n < 64<<10 || n > 1<<30 || n&(n-1) != 0 {
+		return fmt.Errorf("is %s, expected a power of two from 65536 to %d", show(v), 1<<30)
+	}
+	return nil
 }
 
 func between(low, high int64) func(any) error {

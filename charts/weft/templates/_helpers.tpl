@@ -143,6 +143,16 @@ egressMasqueradeInterfaces: {{ $masquerade | toJson }}
 bpf:
   masquerade: {{ ne (toString $v.bpf.masquerade) "false" }}
   masqueradePorts: {{ $v.bpf.masqueradePorts | toString | quote }}
+events:
+  {{- if not (kindIs "invalid" $v.bpf.events.default.rateLimit) }}
+  perSecond: {{ $v.bpf.events.default.rateLimit | int }}
+  {{- end }}
+  {{- if not (kindIs "invalid" $v.bpf.eventRingSize) }}
+  ringBytes: {{ $v.bpf.eventRingSize | int }}
+  {{- end }}
+  {{- if not (kindIs "invalid" $v.hubble.eventBufferCapacity) }}
+  keep: {{ $v.hubble.eventBufferCapacity | int }}
+  {{- end }}
 ipMasqAgent:
   enabled: {{ $v.ipMasqAgent.enabled }}
 agentNotReadyTaintKey: {{ $v.agentNotReadyTaintKey | quote }}

@@ -139,6 +139,12 @@ type NodeNetworkStatus struct {
 	Capacity int32 `json:"capacity,omitempty"`
 	// AgentVersion is the version of the agent that wrote this.
 	AgentVersion string `json:"agentVersion,omitempty"`
+	// UnreachedPeers counts the nodes that this node's agent doesn't reach, and Unreached names them,
+	// MaxUnreached at most.
+	UnreachedPeers int32 `json:"unreachedPeers,omitempty"`
+	// +listType=map
+	// +listMapKey=node
+	Unreached []UnreachedPeer `json:"unreached,omitempty"`
 	// Conditions. Of the agent: Ready, DatapathReady, InterfacesReady. Of the operator:
 	// AddressesAssigned.
 	//
@@ -153,6 +159,20 @@ type UsedAddress struct {
 	Generation int64  `json:"generation"`
 	// Pod is namespace/name.
 	Pod string `json:"pod,omitempty"`
+}
+
+// MaxUnreached bounds what one status names.
+const MaxUnreached = 16
+
+// UnreachedPeer says what an agent saw of another node.
+type UnreachedPeer struct {
+	Node    string `json:"node"`
+	Address string `json:"address"`
+	// ICMP and TCP are what became of the probes: ok, timed out, refused, no route, not probed, failed,
+	// answered by something else.
+	ICMP  string      `json:"icmp"`
+	TCP   string      `json:"tcp"`
+	Since metav1.Time `json:"since"`
 }
 
 // Condition types of a NodeNetwork.

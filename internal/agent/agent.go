@@ -16,6 +16,7 @@ import (
 	"github.com/weft-cni/weft/internal/cni"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/nodenet"
 	"github.com/weft-cni/weft/internal/runtimeservice"
 	"github.com/weft-cni/weft/internal/service"
@@ -29,6 +30,8 @@ type Cluster interface {
 	// WatchServices keeps t equal to the cluster's services until ctx ends, and calls synced once t has
 	// all of them.
 	WatchServices(ctx context.Context, t *service.Table, synced func()) error
+	// WatchPeers calls changed with all nodes that have an agent, this one included, until ctx ends.
+	WatchPeers(ctx context.Context, changed func([]nodehealth.Peer)) error
 	// ApplyStatus writes the agent's part of the NodeNetwork's status.
 	ApplyStatus(ctx context.Context, status v1alpha1.NodeNetworkStatus) error
 	// Warn tells people what happened on this node.
@@ -78,6 +81,7 @@ type agent struct {
 	flows    *flows
 	strays   strays
 
+	peers   atomic.Pointer[nodehealth.Monitor]
 	tried   bool          // a trial endpoint could be made
 	serving atomic.Bool   // commands are answered
 	ready   atomic.Bool   // and the runtime knows
@@ -380,6 +384,7 @@ func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	g.Go(func() error { return a.compare(ctx) })
 	g.Go(func() error { return a.guard(ctx) })
 	g.Go(func() error { return a.tellStatus(ctx) })
+	g.Go(func() error { return a.lookAtPeers(ctx) })
 	g.Go(func() error { return a.installAndKeep(ctx) })
 	a.serving.Store(true)
 	a.progress.done(stepServing)

@@ -14,13 +14,14 @@ type metrics struct {
 	a                             *agent
 	addresses, endpoints, waiting *prometheus.Desc
 	ready, packets, bytes         *prometheus.Desc
-	events                        *prometheus.Desc
+	peers                         peerMetrics
 }
 
 func newMetrics(a *agent) *metrics {
 	hook := []string{"hook", "direction", "reason"}
 	return &metrics{
 		a:         a,
+		peers:     newPeerMetrics(),
 		addresses: prometheus.NewDesc("weft_ipam_addresses", "Addresses of this node by state.", []string{"state"}, nil),
 		endpoints: prometheus.NewDesc("weft_endpoints", "Endpoints of this node.", nil, nil),
 		waiting:   prometheus.NewDesc("weft_ipam_waiting", "Pods that wait for an address.", nil, nil),
@@ -54,6 +55,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.addresses, float64(len(u.Fenced)), "fenced")
 	gauge(m.endpoints, float64(len(u.Endpoints)))
 	gauge(m.waiting, float64(u.Waiting))
+	if p := m.a.peers.Load(); p != nil {
+		m.peers.collect(p, ch)
+	}
 	counters, err := m.a.programs.dp.Counters()
 	if err != nil {
 		m.a.Log.Warn("datapath counters not read", "err", err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ import (
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/nodenet"
 	"github.com/weft-cni/weft/internal/nodenet/nstest"
 	"github.com/weft-cni/weft/internal/runtimeservice"
@@ -360,6 +362,7 @@ type fakeCluster struct {
 	events  []string
 	// services by owner; nil: the API server hasn't told yet.
 	services map[string][]netip.Prefix
+	peers    []nodehealth.Peer
 }
 
 func newFakeCluster() *fakeCluster { return &fakeCluster{changed: make(chan struct{})} }
@@ -404,6 +407,29 @@ func (c *fakeCluster) WatchServices(ctx context.Context, t *service.Table, synce
 		case <-next:
 		}
 	}
+}
+
+// WatchPeers tells of the nodes that the test set.
+func (c *fakeCluster) WatchPeers(ctx context.Context, changed func([]nodehealth.Peer)) error {
+	for {
+		c.mu.Lock()
+		peers, next := slices.Clone(c.peers), c.changed
+		c.mu.Unlock()
+		changed(peers)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-next:
+		}
+	}
+}
+
+func (c *fakeCluster) setPeers(peers ...nodehealth.Peer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peers = peers
+	close(c.changed)
+	c.changed = make(chan struct{})
 }
 
 func (c *fakeCluster) setService(owner string, prefixes ...netip.Prefix) {

@@ -40,7 +40,9 @@ type Config struct {
 	MasqueradeInterfaces  []string        `json:"egressMasqueradeInterfaces"` // empty: every ENI
 	BPF                   BPF             `json:"bpf"`
 	IPMasqAgent           IPMasqAgent     `json:"ipMasqAgent"`
-	Events                Events          `json:"events"`
+	HealthChecking        bool            `json:"healthChecking"`                  // nodes probe each other
+	ICMPFailureThreshold  int             `json:"healthCheckICMPFailureThreshold"` // failures in a row, of TCP too
+	NodeHealth            NodeHealth      `json:"nodeHealth"`
 	AgentNotReadyTaintKey string          `json:"agentNotReadyTaintKey"`
 	RemoveTaints          bool            `json:"removeNodeTaints"`
 	SyncInterval          metav1.Duration `json:"syncInterval"` // operator: full read of EC2
@@ -87,14 +89,11 @@ type IPMasqAgent struct {
 	Enabled bool `json:"enabled"`
 }
 
-// Events bounds what the datapath tells and the agent remembers.
-type Events struct {
-	// PerSecond bounds each type of event on each CPU; what is above is only counted. 0: none are told.
-	PerSecond int `json:"perSecond"`
-	// Keep is how many of the last ones the agent keeps.
-	Keep int `json:"keep"`
-	// RingBytes is the size of the ring between programs and agent, a power of two.
-	RingBytes int `json:"ringBytes"`
+// NodeHealth says how nodes probe each other.
+type NodeHealth struct {
+	Interval metav1.Duration `json:"interval"` // of rounds
+	Timeout  metav1.Duration `json:"timeout"`  // of a probe
+	Sample   int             `json:"sample"`   // of peers in a round; a cluster with no more is probed whole
 }
 
 // CNI says where the agent installs the plugin, as paths on the host.
@@ -112,7 +111,9 @@ func Default() Config {
 		RoutingMode:           "native",
 		EnableIPv4Masquerade:  true,
 		BPF:                   BPF{Masquerade: true},
-		Events:                Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
+		HealthChecking:        true,
+		ICMPFailureThreshold:  3,
+		NodeHealth:            NodeHealth{Interval: metav1.Duration{Duration: 10 * time.Second}, Timeout: metav1.Duration{Duration: 2 * time.Second}, Sample: 32},
 		AgentNotReadyTaintKey: contract.DefaultTaintKey,
 		RemoveTaints:          true,
 		SyncInterval:          metav1.Duration{Duration: time.Minute},
@@ -192,6 +193,15 @@ func (c Config) Validate() error {
 		if _, err := masquerade.ParsePorts(c.BPF.MasqueradePorts); err != nil {
 			bad("bpf.masqueradePorts", "%v", err)
 		}
+	}
+	if c.ICMPFailureThreshold < 1 || c.ICMPFailureThreshold > 100 {
+		bad("healthCheckICMPFailureThreshold", "is %d, expected 1 to 100", c.ICMPFailureThreshold)
+	}
+	if h := c.NodeHealth; h.Interval.Duration < time.Second || h.Timeout.Duration < 10*time.Millisecond || h.Timeout.Duration > h.Interval.Duration {
+		bad("nodeHealth", "has interval %s and timeout %s, expected an interval of 1s or more and a timeout of 10ms up to the interval", h.Interval.Duration, h.Timeout.Duration)
+	}
+	if c.NodeHealth.Sample < 2 || c.NodeHealth.Sample > 1000 {
+		bad("nodeHealth.sample", "is %d, expected 2 to 1000", c.NodeHealth.Sample)
 	}
 	if c.AgentNotReadyTaintKey == "" || strings.ContainsAny(c.AgentNotReadyTaintKey, " =:") {
 		bad("agentNotReadyTaintKey", "is %q, expected a taint's key such as %s", c.AgentNotReadyTaintKey, contract.DefaultTaintKey)

@@ -50,6 +50,7 @@ func Collect(ctx context.Context, c *kube.Client, namespace string) (Snapshot, e
 	if cm, err := c.Kube.CoreV1().ConfigMaps(namespace).Get(ctx, config.ConfigMap, metav1.GetOptions{}); err == nil {
 		if parsed, err := config.Parse([]byte(cm.Data[config.Key])); err == nil {
 			s.TaintKey = parsed.AgentNotReadyTaintKey
+			s.HealthChecking = parsed.HealthChecking
 		}
 	}
 	nodes, err := c.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})

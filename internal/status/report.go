@@ -27,6 +27,8 @@ type Snapshot struct {
 	Nodes          []corev1.Node
 	NodeNetworks   []v1alpha1.NodeNetwork
 	ClusterNetwork *v1alpha1.ClusterNetwork
+	// HealthChecking: nodes probe each other.
+	HealthChecking bool
 	// NoResources: the CRDs of weft.dev are not there.
 	NoResources bool
 	// Release: Helm has a release of weft in the namespace, whatever of it is there.

@@ -69,6 +69,11 @@ func rules() map[string]rule {
 		"ipMasqAgent.config.masqLinkLocal":            {kind: boolean, nullable: true},
 		"ipMasqAgent.config.masqLinkLocalIPv6":        {kind: boolean, nullable: true},
 		"MTU":                                         {kind: integer, check: checkMTU},
+		"healthChecking":                              {kind: boolean},
+		"healthCheckICMPFailureThreshold":             {kind: integer, check: between(1, 100)},
+		"nodeHealth.interval":                         {kind: text, check: checkDurationFrom(time.Second)},
+		"nodeHealth.timeout":                          {kind: text, check: checkDurationFrom(10 * time.Millisecond)},
+		"nodeHealth.sample":                           {kind: integer, check: between(2, 1000)},
 		"cni.confPath":                                {kind: text, check: checkPath},
 		"cni.binPath":                                 {kind: text, check: checkPath},
 		"agentNotReadyTaintKey":                       {kind: text, check: checkTaint},
@@ -136,8 +141,7 @@ func rules() map[string]rule {
 		"hubble.tls.enabled":             always("false", "this version has no Hubble"),
 		"envoy.enabled":                  always("false", "this version has no proxy"),
 		"l7Proxy":                        always("false", "this version has no proxy"),
-		"healthChecking":                 always("false", "this version has no health mesh"),
-		"endpointHealthChecking.enabled": always("false", "this version has no health mesh"),
+		"endpointHealthChecking.enabled": always("false", "this version probes nodes, no endpoint on them"),
 		"enableIPv6Masquerade":           always("false", "this version has IPv4 only"),
 		"ipv6.enabled":                   always("false", "this version has IPv4 only"),
 		"identityAllocationMode":         always("crd", "weft has no identity store"),
@@ -229,6 +233,15 @@ func checkDuration(emptyOK bool) func(any) error {
 		}
 		if d, err := time.ParseDuration(s); err != nil || d < 0 {
 			return fmt.Errorf("is %s, expected a duration such as 5m", show(v))
+		}
+		return nil
+	}
+}
+
+func checkDurationFrom(least time.Duration) func(any) error {
+	return func(v any) error {
+		if d, err := time.ParseDuration(asText(v)); err != nil || d < least {
+			return fmt.Errorf("is %s, expected a duration of %s or more", show(v), least)
 		}
 		return nil
 	}

@@ -155,6 +155,12 @@ events:
   {{- end }}
 ipMasqAgent:
   enabled: {{ $v.ipMasqAgent.enabled }}
+healthChecking: {{ $v.healthChecking }}
+healthCheckICMPFailureThreshold: {{ $v.healthCheckICMPFailureThreshold | int }}
+nodeHealth:
+  interval: {{ $v.nodeHealth.interval | quote }}
+  timeout: {{ $v.nodeHealth.timeout | quote }}
+  sample: {{ $v.nodeHealth.sample | int }}
 agentNotReadyTaintKey: {{ $v.agentNotReadyTaintKey | quote }}
 removeNodeTaints: {{ $v.operator.removeNodeTaints }}
 syncInterval: {{ $v.operator.syncInterval | quote }}

@@ -270,14 +270,20 @@ static __noinline void ct_alias_delete(const struct weft_ct_key *key, const stru
 		bpf_map_delete_elem(&weft_ct_new, &alias);
 }
 
+/* Tells once that the flow has ended, though its entry may live on for its last packets. */
+static __always_inline void ct_closed(const struct weft_ct_key *key, struct weft_ct_entry *e)
+{
+	if (e->told & CT_TOLD_CLOSED)
+		return;
+	e->told |= CT_TOLD_CLOSED;
+	event_close(key, e);
+}
+
 /* Removes an entry and its alias, and tells what its flow has sent. */
 static __always_inline void ct_remove(const struct weft_ct_key *key, struct weft_ct_entry *e,
 				      bool established)
 {
-	if (!(e->told & CT_TOLD_CLOSED)) {
-		e->told |= CT_TOLD_CLOSED;
-		event_close(key, e);
-	}
+	ct_closed(key, e);
 	if (e->flags & CT_NAT)
 		ct_alias_delete(key, e);
 	if (established) {
@@ -293,15 +299,6 @@ static __always_inline void ct_delete(struct ct_hit *hit)
 	if (hit->entry)
 		ct_remove(&hit->key, hit->entry, hit->established);
 	hit->entry = NULL;
-}
-
-/* The flow has ended, though its entry may live on for its last packets. */
-static __always_inline void ct_closed(const struct weft_ct_key *key __attribute__((unused)),
-				      struct weft_ct_entry *e)
-{
-	if (e->told & CT_TOLD_CLOSED)
-		return;
-	e->told |= CT_TOLD_CLOSED;
 }
 
 /* How long an entry lives after its last packet. */
@@ -353,7 +350,6 @@ static __noinline __attribute__((unused)) int ct_create(const struct flow *f, st
 	if (!e || !config)
 		return -1;
 	if (hit->stale && hit->entry) {
-		ct_closed(&hit->key, hit->entry);
 		ct_remove(&hit->key, hit->entry, hit->established);
 		CT_COUNT(replaced);
 	}
@@ -503,6 +499,7 @@ static __noinline void ct_again(struct ct_hit *hit)
 	e->flags &= ~(CT_MIDSTREAM | CT_NO_PROMOTION);
 	e->told &= ~CT_TOLD_CLOSED;
 	e->created = hit->now;
+	event_new(&hit->key, e);
 }
 
 /*

@@ -48,7 +48,6 @@ static __always_inline bool timer_visit(const struct timer_walk *w, const struct
 	 * memory becomes another flow's.
 	 */
 	if (ct_expired(e, w->now - w->config->jiffies_per_second) || ct_stale(e, key, 2, &to)) {
-		ct_closed(key, e);
 		ct_remove(key, e, established);
 		CT_COUNT(expired);
 		return false;

@@ -1,56 +1,171 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * from_netdev: ingress of an ENI. Nobody outside may speak as a pod of this node. Decapsulation,
- * reverse translation and ingress policy will stand here.
+ * from_netdev: ingress of an ENI. Nobody outside may speak as a pod of this node; what is for a pod
+ * goes straight into it, unless its flow is the stack's; answers to translated flows are translated
+ * back; the host's own is the host's.
  */
 
 #undef FILE_ID
 #define FILE_ID FILE_FROM_NETDEV
 
+/* A VPC delivers by the owner only; elsewhere it is a fault worth seeing, not worth a drop. */
+static __always_inline void note_wrong_eni(struct __sk_buff *skb, __u32 handle)
+{
+	const struct weft_eni *eni = eni_get(handle);
+
+	if (!eni || eni->ifindex != skb->ifindex)
+		count(skb, HOOK_FROM_NETDEV, DIRECTION_INGRESS, REASON_NOTE_WRONG_ENI_IN);
+}
+
+/* A packet of no flow that is known, for a pod of this node. */
+static __always_inline __u32 from_netdev_begin(struct __sk_buff *skb, const struct flow *f,
+					       struct ct_hit *hit,
+					       const struct weft_address *address)
+{
+	const struct weft_endpoint *to = endpoint_at(address, &f->dst);
+	struct ct_new n = {
+		.from_slot = CT_NO_SLOT,
+		.to_slot = (__u16)address->slot,
+		.to_generation = address->generation,
+	};
+
+	if (!to)
+		return DROP(REASON_ENDPOINT_GONE);
+	if (f->kind == FLOW_ERROR || f->fragment == FRAGMENT_LATER || f->ttl <= 1)
+		return REASON_TO_STACK;
+	/* to_pod makes the entry, if it is to have one. */
+	if (f->protocol == IP_PROTO_TCP && !tcp_begins(f->tcp))
+		return REASON_TO_STACK;
+	if (ct_create(f, hit, &n)) {
+		count(skb, HOOK_FROM_NETDEV, DIRECTION_INGRESS, REASON_NOTE_CT_FAILED);
+		return REASON_TO_STACK;
+	}
+	return deliver(skb, f, to);
+}
+
+/* Not of a pod's flow that is known. */
+static __noinline __u32 from_netdev_unknown(struct __sk_buff *skb, const struct flow *f,
+					    struct ct_hit *hit)
+{
+	const struct weft_address *address = address_get(&f->src);
+
+	if (address && address->flags & ADDRESS_ENDPOINT)
+		return DROP(REASON_SOURCE_IS_LOCAL);
+	address = address_get(&f->dst);
+	if (!address)
+		return REASON_FORWARDED;
+	note_wrong_eni(skb, address->eni);
+	if (!(address->flags & ADDRESS_ENDPOINT))
+		return REASON_FORWARDED;
+	return from_netdev_begin(skb, f, hit, address);
+}
+
+static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
+					      const struct weft_config *config, struct flow *f)
+{
+	const struct weft_ct_entry *alias;
+	const struct weft_endpoint *to;
+	struct ct_hit hit;
+	__u32 code;
+	__u16 flags, slot;
+
+	/* Most of what comes for the host can't be an answer to a translated flow. */
+	hit.entry = NULL;
+	hit.stale = false;
+	if (addr_equal(&f->dst, f->family == 4 ? &config->node_addr : &config->node_addr6) &&
+	    !(config->flags & CONFIG_MASQUERADE && nat_port_given(config, f, f->dport)))
+		return from_netdev_unknown(skb, f, &hit);
+	if (!ct_lookup(f, &hit))
+		return from_netdev_unknown(skb, f, &hit);
+
+	flags = hit.entry->flags;
+	if (flags & CT_ALIAS) {
+		alias = hit.entry;
+		if (!ct_lookup_primary(f, &hit, &hit) || !hit.to) {
+			hit.entry = NULL;
+			hit.stale = false;
+			return from_netdev_unknown(skb, f, &hit);
+		}
+		/* The stack would take it for the host's. */
+		if (f->ttl <= 1)
+			return DROP(REASON_TTL);
+		flags = hit.entry->flags;
+		code = nat_in(skb, f, alias);
+		if (code != REASON_FORWARDED)
+			return code;
+	} else {
+		slot = hit.side ? hit.entry->side[1].slot : hit.entry->side[0].slot;
+		if (slot != CT_NO_SLOT)
+			return DROP(REASON_SOURCE_IS_LOCAL);
+	}
+	to = hit.to;
+	/* No entry is without a local endpoint, and the sender is none. */
+	if (!to)
+		return REASON_TO_STACK;
+	if (!(flags & CT_NAT))
+		note_wrong_eni(skb, to->eni);
+	if (flags & CT_STACK) {
+		if (flags & CT_AT_NETDEV)
+			ct_update(f, &hit);
+		return REASON_TO_STACK;
+	}
+	ct_update(f, &hit);
+	return deliver(skb, f, to);
+}
+
+/* A later fragment whose first wasn't seen: the host puts its own together. */
+static __noinline __u32 from_netdev_fragment(const struct flow *f, __u32 code)
+{
+	const struct weft_address *address = address_get(&f->src);
+
+	if (address && address->flags & ADDRESS_ENDPOINT)
+		return DROP(REASON_SOURCE_IS_LOCAL);
+	address = address_get(&f->dst);
+	return address && address->flags & ADDRESS_ENDPOINT ? code : REASON_FORWARDED;
+}
+
 static __always_inline __u32 from_netdev_decide(struct __sk_buff *skb)
 {
 	struct ethernet *eth = packet_head(skb, NETWORK_OFFSET);
-	struct weft_address *address;
-	struct weft_eni *eni;
-	struct ipv4 *ip;
-	struct flow f;
-	__u32 code, id, fragment;
+	struct weft_config *config = config_get();
+	struct flow f = {};
+	__u32 code;
 
 	if (!eth)
 		return DROP(REASON_TRUNCATED);
-	/* The host's ARP and IPv6 are its own. */
-	if (eth->type != bpf_htons(ETHERTYPE_IPV4))
+	/* The host's ARP and disabled families are its own. */
+	if (!config)
 		return REASON_OTHER_FAMILY;
-	eth = packet_head(skb, IPV4_END);
-	if (!eth)
-		return DROP(REASON_TRUNCATED);
-	ip = (void *)eth + NETWORK_OFFSET;
-	code = ipv4_parse(skb, &f, &id, &fragment);
+	switch (eth->type) {
+	case bpf_htons(ETHERTYPE_IPV4):
+		code = flow_parse4(skb, &f);
+		break;
+	case bpf_htons(ETHERTYPE_IPV6):
+		if (!(config->families & FAMILY_IPV6))
+			return REASON_OTHER_FAMILY;
+		code = flow_parse6(skb, &f);
+		if (code == REASON_FORWARDED &&
+		    (f.kind == FLOW_NEIGHBOUR || ipv6_multicast(f.dst.word) ||
+		     ipv6_link_local(f.src.word)))
+			return REASON_FORWARDED;
+		break;
+	default:
+		return REASON_OTHER_FAMILY;
+	}
+	if (CODE_REASON(code) == REASON_FRAGMENT_UNKNOWN)
+		return from_netdev_fragment(&f, code);
 	if (code != REASON_FORWARDED)
 		return code;
-	eth = packet_head(skb, IPV4_END);
-	if (!eth)
-		return DROP(REASON_TRUNCATED);
-	ip = (void *)eth + NETWORK_OFFSET;
-
-	address = address_get4(ip->src);
-	if (address && address->flags & ADDRESS_ENDPOINT)
-		return DROP(REASON_SOURCE_IS_LOCAL);
-
-	/* A VPC delivers by the owner only; elsewhere it is a fault worth seeing, not worth a drop.
-	 */
-	address = address_get4(ip->dst);
-	if (address) {
-		eni = eni_get(address->eni);
-		if (!eni || eni->ifindex != skb->ifindex)
-			count(skb, HOOK_FROM_NETDEV, DIRECTION_INGRESS, REASON_NOTE_WRONG_ENI_IN);
-	}
-	return REASON_FORWARDED;
+	return from_netdev_flow(skb, config, &f);
 }
 
 SEC("tc")
 int from_netdev(struct __sk_buff *skb)
 {
-	return verdict(skb, HOOK_FROM_NETDEV, DIRECTION_INGRESS, from_netdev_decide(skb));
+	__u32 code = from_netdev_decide(skb);
+
+	if (code == REASON_TO_STACK || code == REASON_FORWARDED)
+		skb->mark = (skb->mark & ~(__u32)MARK_KIND_MASK) | MARK_FROM_NETDEV;
+	return verdict(skb, HOOK_FROM_NETDEV, DIRECTION_INGRESS, code);
 }

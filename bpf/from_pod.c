@@ -2,86 +2,239 @@
 
 /*
  * from_pod: ingress of the host side of an endpoint's veth, so what the pod sends. Checks that it
- * is the pod's, answers ARP for the gateway, hands the rest to the stack.
+ * is the pod's, answers for the gateway, and sends it where it goes: into another pod, out by the
+ * ENI, or up the stack.
  */
 
 #undef FILE_ID
 #define FILE_ID FILE_FROM_POD
 
-static __always_inline __u32 from_pod_arp(struct __sk_buff *skb, const struct weft_endpoint *ep,
-					  const struct weft_config *config)
+/* Into another pod of this node: a flow's first packet. */
+static __always_inline __u32 from_pod_begin_local(struct __sk_buff *skb, const struct flow *f,
+						  struct ct_hit *hit, struct ct_new *n,
+						  const struct weft_address *address)
 {
-	struct ethernet *eth = packet_head(skb, ARP_END);
-	struct arp *arp;
-	__be32 sender, target;
+	const struct weft_endpoint *to = endpoint_at(address, &f->dst);
 
-	if (!eth)
-		return DROP(REASON_TRUNCATED);
-	arp = (void *)eth + NETWORK_OFFSET;
-	if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETHERTYPE_IPV4) ||
-	    arp->hardware_len != 6 || arp->protocol_len != 4)
-		return DROP(REASON_BAD_HEADER);
-	sender = arp->sender[0] | (__u32)arp->sender[1] << 16;
-	target = arp->target[0] | (__u32)arp->target[1] << 16;
-	/* A null sender is a probe, which claims nothing. */
-	if (!mac_equal(arp->sender_mac, ep->pod_mac) || (sender && sender != ep->addr.word[3]))
-		return DROP(REASON_ARP_BAD);
-
-	/* The truth about itself, told to the host that asked. */
-	if (arp->operation == bpf_htons(2) && sender && mac_equal(eth->dst, ep->host_mac))
-		return REASON_FORWARDED;
-	if (arp->operation != bpf_htons(1) || target != config->gateway.word[3])
-		return DROP(REASON_ARP_TARGET);
-
-	arp->operation = bpf_htons(2);
-	mac_copy(arp->target_mac, ep->pod_mac);
-	arp->target[0] = (__be16)sender;
-	arp->target[1] = (__be16)(sender >> 16);
-	mac_copy(arp->sender_mac, ep->host_mac);
-	arp->sender[0] = (__be16)target;
-	arp->sender[1] = (__be16)(target >> 16);
-	mac_copy(eth->dst, ep->pod_mac);
-	mac_copy(eth->src, ep->host_mac);
-	if (bpf_redirect(skb->ifindex, 0) != TC_ACT_REDIRECT)
-		return DROP(REASON_REDIRECT_FAILED);
-	return REASON_ANSWERED;
+	if (!to)
+		return DROP(REASON_ENDPOINT_GONE);
+	if (f->ttl <= 1)
+		return REASON_TO_STACK;
+	n->to_slot = address->slot;
+	n->to_generation = address->generation;
+	if (ct_create(f, hit, n)) {
+		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
+		return REASON_TO_STACK;
+	}
+	return deliver(skb, f, to);
 }
 
-static __always_inline __u32 from_pod_ipv4(struct __sk_buff *skb, const struct weft_endpoint *ep,
-					   const struct weft_config *config)
+/* Out by an ENI, translated if it must be: a flow's first packet. */
+static __always_inline __u32 from_pod_begin_out(struct __sk_buff *skb, const struct flow *f,
+						struct ct_hit *hit, struct ct_new *n,
+						const struct weft_eni *eni, bool translate)
 {
-	struct ethernet *eth = packet_head(skb, IPV4_END);
-	struct flow f;
-	struct ipv4 *ip;
+	const struct weft_eni *out = eni;
 	__u32 code;
+
+	if (translate) {
+		out = eni_get(eni->masquerade_eni);
+		if (!out)
+			return DROP(REASON_NO_ENI);
+	}
+	if (needs_answer(skb, f, out->mtu))
+		return REASON_TO_STACK;
+	if (translate) {
+		code = nat_choose(skb, f, eni, n);
+		if (code != REASON_FORWARDED)
+			return code;
+	}
+	/* Another CPU was faster: the stack's way leads to what it has made. */
+	if (ct_create(f, hit, n)) {
+		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
+		return REASON_TO_STACK;
+	}
+	if (translate) {
+		if (!hit->entry)
+			return DROP(REASON_NAT_NO_STATE);
+		code = nat_out(skb, f, hit->entry);
+		if (code != REASON_FORWARDED)
+			return code;
+	}
+	return send(skb, f, out);
+}
+
+/* A packet of no flow that is known. */
+static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_endpoint *ep,
+				       const struct weft_config *config, const struct flow *f,
+				       struct ct_hit *hit)
+{
+	struct ct_new n = {
+		.from_slot = (__u16)(ep->ifindex - IFINDEX_BASE),
+		.from_generation = ep->generation,
+		.to_slot = CT_NO_SLOT,
+		.class = ep->class,
+	};
+	const struct weft_address *address;
+	const struct weft_eni *eni;
+	enum route route;
+
+	/* Neither begins a flow. */
+	if (f->kind == FLOW_ERROR || f->fragment == FRAGMENT_LATER)
+		return REASON_TO_STACK;
+	if (f->protocol == IP_PROTO_TCP && !tcp_begins(f->tcp)) {
+		if (f->tcp & (TCP_RST | TCP_FIN))
+			return REASON_TO_STACK;
+		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_MIDSTREAM);
+		n.flags = CT_MIDSTREAM;
+		goto stack;
+	}
+	if (addr_equal(&f->dst, &config->node_addr) || addr_equal(&f->dst, &config->node_addr6))
+		goto stack;
+	address = address_get(&f->dst);
+	if (address && address->flags & ADDRESS_ENDPOINT)
+		return from_pod_begin_local(skb, f, hit, &n, address);
+	if (address)
+		goto stack;
+	eni = eni_get(ep->eni);
+	if (!eni)
+		return DROP(REASON_NO_ENI);
+	route = route_get(config, f, eni);
+	if (route != ROUTE_STACK)
+		return from_pod_begin_out(skb, f, hit, &n, eni, route == ROUTE_TRANSLATE);
+stack:
+	n.flags |= CT_STACK;
+	if (ct_create(f, hit, &n))
+		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
+	return REASON_TO_STACK;
+}
+
+static __always_inline __u32 from_pod_flow(struct __sk_buff *skb, const struct weft_endpoint *ep,
+					   const struct weft_config *config, const struct flow *f)
+{
+	const struct weft_eni *eni;
+	struct ct_hit hit;
+	__u32 code;
+	__u16 flags;
+
+	if (!ct_lookup(f, &hit))
+		return from_pod_begin(skb, ep, config, f, &hit);
+	flags = hit.entry->flags;
+	if (flags & (CT_STACK | CT_ALIAS)) {
+		if (!(flags & (CT_AT_NETDEV | CT_ALIAS)))
+			ct_update(f, &hit);
+		return REASON_TO_STACK;
+	}
+	if (hit.to) {
+		const struct weft_endpoint *to = hit.to;
+
+		ct_update(f, &hit);
+		return deliver(skb, f, to);
+	}
+	eni = eni_get(flags & CT_NAT ? hit.entry->nat_eni : ep->eni);
+	if (!eni)
+		return DROP(REASON_NO_ENI);
+	ct_update(f, &hit);
+	if (needs_answer(skb, f, eni->mtu))
+		return REASON_TO_STACK;
+	if (flags & CT_NAT) {
+		/* Translated flows outlive their last packet. */
+		if (!hit.entry)
+			return DROP(REASON_NAT_NO_STATE);
+		code = nat_out(skb, f, hit.entry);
+		if (code != REASON_FORWARDED)
+			return code;
+	}
+	return send(skb, f, eni);
+}
+
+/* The instance's own metadata, by either family: 169.254.169.254 and fd00:ec2::254. */
+static __always_inline bool metadata(const struct flow *f)
+{
+	if (f->family == 4)
+		return f->dst.word[3] == bpf_htonl(0xa9fea9fe);
+	return f->dst.word[0] == bpf_htonl(0xfd000ec2) && !f->dst.word[1] && !f->dst.word[2] &&
+	       f->dst.word[3] == bpf_htonl(0x0254);
+}
+
+/* Was an ICMP error sent by the pod itself? Its flow says whom it is about. */
+static __always_inline bool error_from(struct __sk_buff *skb, const struct weft_addr *own,
+				       const bool six)
+{
+	struct ethernet *eth = packet_head(skb, six ? IPV6_END : IPV4_END);
+
+	if (!eth)
+		return false;
+	if (six)
+		return ipv6_equal(((struct ipv6 *)((void *)eth + NETWORK_OFFSET))->src, own);
+	return ((struct ipv4 *)((void *)eth + NETWORK_OFFSET))->src == own->word[3];
+}
+
+/* Is it from the pod, and for somebody that a pod may speak to? */
+static __always_inline __u32 from_pod_check(struct __sk_buff *skb, const struct weft_endpoint *ep,
+					    const struct weft_config *config, const struct flow *f,
+					    const bool six)
+{
+	const struct weft_addr *own = six ? &ep->addr6 : &ep->addr;
+
+	if (!addr_equal(&f->src, own) || addr_null(own))
+		return DROP(REASON_SOURCE_ADDRESS);
+	if (f->kind == FLOW_ERROR && !error_from(skb, own, six))
+		return DROP(REASON_SOURCE_ADDRESS);
+	if (six) {
+		if (ipv6_multicast(f->dst.word))
+			return DROP(REASON_MULTICAST);
+		if (ipv6_loopback(f->dst.word))
+			return DROP(REASON_LOOPBACK_DEST);
+	} else {
+		if (ipv4_multicast(f->dst.word[3]))
+			return DROP(REASON_MULTICAST);
+		if (ipv4_loopback(f->dst.word[3]))
+			return DROP(REASON_LOOPBACK_DEST);
+	}
+	/*
+	 * An encapsulated packet that is then masqueraded to a node's address could claim any
+	 * source.
+	 */
+	if (f->protocol == IP_PROTO_UDP && f->kind == FLOW_PLAIN) {
+#pragma unroll
+		for (int i = 0; i < TUNNEL_PORTS; i++)
+			if (config->tunnel_ports[i] && config->tunnel_ports[i] == f->dport)
+				return DROP(REASON_TUNNEL_PORT);
+	}
+	if (config->flags & CONFIG_METADATA_CLOSED && metadata(f))
+		return DROP(REASON_METADATA_CLOSED);
+	return REASON_FORWARDED;
+}
+
+static __always_inline __u32 from_pod_ip(struct __sk_buff *skb, const struct weft_endpoint *ep,
+					 const struct weft_config *config, const bool six)
+{
+	struct ethernet *eth = packet_head(skb, six ? IPV6_END : IPV4_END);
+	struct flow f = {};
+	bool direct;
+	__u32 parsed, code;
 
 	if (!eth)
 		return DROP(REASON_TRUNCATED);
-	if (!mac_equal(eth->dst, ep->host_mac))
-		return eth->dst[0] & bpf_htons(0x0100) ? DROP(REASON_MULTICAST)
-						       : DROP(REASON_DEST_MAC);
-	code = flow_parse4(skb, &f);
-	if (code != REASON_FORWARDED && CODE_REASON(code) != REASON_FRAGMENT_UNKNOWN)
-		return code;
-	eth = packet_head(skb, IPV4_END);
-	if (!eth)
-		return DROP(REASON_TRUNCATED);
-	ip = (void *)eth + NETWORK_OFFSET;
-	if (ip->src != ep->addr.word[3])
-		return DROP(REASON_SOURCE_ADDRESS);
-	if (ipv4_multicast(ip->dst))
+	direct = mac_equal(eth->dst, ep->host_mac);
+	if (!direct && !(eth->dst[0] & bpf_htons(0x0100)))
+		return DROP(REASON_DEST_MAC);
+	if (!direct && !six)
 		return DROP(REASON_MULTICAST);
-	if (ipv4_loopback(ip->dst))
-		return DROP(REASON_LOOPBACK_DEST);
-	/* An encapsulated packet that is then masqueraded to a node's address could claim any
-	 * source. */
-	if (f.protocol == IP_PROTO_UDP && f.kind == FLOW_PLAIN) {
-#pragma unroll
-		for (int i = 0; i < TUNNEL_PORTS; i++)
-			if (config->tunnel_ports[i] && config->tunnel_ports[i] == f.dport)
-				return DROP(REASON_TUNNEL_PORT);
-	}
-	return REASON_FORWARDED;
+	parsed = six ? flow_parse6(skb, &f) : flow_parse4(skb, &f);
+	if (parsed != REASON_FORWARDED && CODE_REASON(parsed) != REASON_FRAGMENT_UNKNOWN)
+		return parsed;
+	if (six && f.kind == FLOW_NEIGHBOUR)
+		return neighbour_from_pod(skb, ep, config, &f);
+	if (!direct)
+		return DROP(REASON_MULTICAST);
+	code = from_pod_check(skb, ep, config, &f, six);
+	if (code != REASON_FORWARDED)
+		return code;
+	if (parsed != REASON_FORWARDED)
+		return parsed;
+	return from_pod_flow(skb, ep, config, &f);
 }
 
 static __always_inline __u32 from_pod_decide(struct __sk_buff *skb)
@@ -103,13 +256,15 @@ static __always_inline __u32 from_pod_decide(struct __sk_buff *skb)
 	case bpf_htons(ETHERTYPE_IPV4):
 		if (!(config->families & FAMILY_IPV4))
 			return DROP(REASON_FAMILY_OFF);
-		return from_pod_ipv4(skb, ep, config);
+		return from_pod_ip(skb, ep, config, false);
 	case bpf_htons(ETHERTYPE_ARP):
 		if (!(config->families & FAMILY_IPV4))
 			return DROP(REASON_FAMILY_OFF);
-		return from_pod_arp(skb, ep, config);
+		return arp_from_pod(skb, ep, config);
 	case bpf_htons(ETHERTYPE_IPV6):
-		return DROP(REASON_FAMILY_OFF);
+		if (!(config->families & FAMILY_IPV6))
+			return DROP(REASON_FAMILY_OFF);
+		return from_pod_ip(skb, ep, config, true);
 	case bpf_htons(0x8100):
 	case bpf_htons(0x88a8):
 		return DROP(REASON_VLAN);
@@ -122,7 +277,8 @@ int from_pod(struct __sk_buff *skb)
 {
 	__u32 code = from_pod_decide(skb);
 
-	if (code == REASON_FORWARDED)
+	/* The whole mark: nothing that a pod put there survives. */
+	if (code == REASON_TO_STACK)
 		skb->mark = MARK_FROM_POD;
 	return verdict(skb, HOOK_FROM_POD, DIRECTION_EGRESS, code);
 }

@@ -1,54 +1,168 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * to_netdev: egress of an ENI, after all translation. The ENI that a packet leaves by is a function
- * of its final source address: a VPC drops what comes by another. A redirected packet passes this
- * hook once more, on the owner, where it matches: there is no loop.
+ * to_netdev: egress of an ENI, after all translation by the stack. What the stack forwards for a
+ * pod is translated here if it must be. The ENI that a packet leaves by is a function of its final
+ * source address: a VPC drops what comes by another.
  */
 
 #undef FILE_ID
 #define FILE_ID FILE_TO_NETDEV
 
-#define ADDRESS_FAMILY_IPV4 2
+/* What a pod sends by the stack, under its own address: the handle of the ENI that it leaves by. */
+static __always_inline __u32 to_netdev_flow(struct __sk_buff *skb, const struct weft_config *config,
+					    const struct flow *f,
+					    const struct weft_address *address, __u32 *handle)
+{
+	const struct weft_eni *eni = eni_get(address->eni);
+	bool known, translate = false;
+	struct weft_ct_entry *e;
+	struct ct_hit hit;
+	struct ct_new n = {
+		.flags = CT_STACK | CT_AT_NETDEV,
+		.from_slot = (__u16)address->slot,
+		.from_generation = address->generation,
+		.to_slot = CT_NO_SLOT,
+	};
+	__u32 code;
+
+	if (!eni)
+		return DROP(REASON_NO_ENI);
+	known = ct_lookup(f, &hit);
+	if (known) {
+		e = hit.entry;
+		if (e->flags & CT_ALIAS)
+			return REASON_FORWARDED;
+		/*
+		 * from_pod left it to the stack, which didn't translate it. Nothing has come back
+		 * yet, so it still can be.
+		 */
+		if (!(e->flags & CT_NAT) && hit.side == e->origin &&
+		    !(hit.side ? e->side[0].packets : e->side[1].packets)) {
+			translate = route_translates(config, f, eni);
+			n.flags = e->flags & ~(CT_ESTABLISHED | CT_NO_PROMOTION);
+			n.class = e->class;
+			hit.stale = true; /* to be made again */
+		}
+		if (!translate) {
+			if (e->flags & CT_AT_NETDEV)
+				ct_update(f, &hit);
+			goto out;
+		}
+	} else {
+		if (f->kind == FLOW_ERROR || f->fragment == FRAGMENT_LATER)
+			return REASON_FORWARDED;
+		if (f->protocol == IP_PROTO_TCP && !tcp_begins(f->tcp)) {
+			if (f->tcp & (TCP_RST | TCP_FIN))
+				return REASON_FORWARDED;
+			count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, REASON_NOTE_MIDSTREAM);
+			n.flags |= CT_MIDSTREAM;
+		}
+		translate = route_translates(config, f, eni);
+	}
+	if (translate) {
+		code = nat_choose(skb, f, eni, &n);
+		if (code != REASON_FORWARDED)
+			return code;
+	}
+	if (ct_create(f, &hit, &n)) {
+		count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
+		if (translate)
+			return DROP(REASON_NAT_NO_STATE);
+		return REASON_FORWARDED;
+	}
+out:
+	e = hit.entry;
+	if (!e || !(e->flags & CT_NAT))
+		return REASON_FORWARDED;
+	*handle = e->nat_eni;
+	return nat_out(skb, f, e);
+}
+
+/* Reads the source, of whatever packet; false: it is none that an ENI can own. */
+static __always_inline __u32 to_netdev_source(struct __sk_buff *skb, const bool six,
+					      struct weft_addr *src, bool *local)
+{
+	struct ethernet *eth = packet_head(skb, six ? IPV6_END : IPV4_END);
+
+	if (!eth)
+		return DROP(REASON_TRUNCATED);
+	if (six) {
+		struct ipv6 *ip = (void *)eth + NETWORK_OFFSET;
+
+		addr_set6(src, ip->src);
+		*local = ipv6_multicast(ip->dst) || ipv6_link_local(ip->src);
+	} else {
+		struct ipv4 *ip = (void *)eth + NETWORK_OFFSET;
+
+		addr_set4(src, ip->src);
+		/* A VPC carries no multicast; the host's own stays where the host sent it. */
+		*local = ipv4_multicast(ip->dst);
+	}
+	return REASON_FORWARDED;
+}
+
+static __always_inline __u32 to_netdev_ip(struct __sk_buff *skb, const struct weft_config *config,
+					  const bool six)
+{
+	bool from_pod = (skb->mark & MARK_KIND_MASK) == MARK_FROM_POD;
+	const struct weft_address *address;
+	const struct weft_eni *eni;
+	struct weft_addr src;
+	__u32 code, handle;
+	struct flow f = {};
+	bool local;
+
+	code = to_netdev_source(skb, six, &src, &local);
+	if (code != REASON_FORWARDED)
+		return code;
+	address = address_get(&src);
+	if (!address) {
+		if (from_pod)
+			return DROP(REASON_NO_OWNER);
+		if (!(six && local))
+			count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, REASON_NOTE_HOST_SOURCE);
+		return REASON_FORWARDED;
+	}
+	handle = address->eni;
+	if (from_pod && address->flags & ADDRESS_ENDPOINT) {
+		code = six ? flow_parse6(skb, &f) : flow_parse4(skb, &f);
+		if (code != REASON_FORWARDED)
+			return code;
+		code = to_netdev_flow(skb, config, &f, address, &handle);
+		if (code != REASON_FORWARDED)
+			return code;
+	}
+	eni = eni_get(handle);
+	if (!eni)
+		return DROP(REASON_NO_ENI);
+	if (eni->ifindex == skb->ifindex || local)
+		return REASON_FORWARDED;
+	return redirect_by(skb, six ? 6 : 4, eni);
+}
 
 static __always_inline __u32 to_netdev_decide(struct __sk_buff *skb)
 {
-	struct ethernet *eth = packet_head(skb, NETWORK_OFFSET);
-	struct bpf_redir_neigh next = {};
-	struct weft_address *address;
-	struct weft_eni *eni;
-	struct ipv4 *ip;
+	struct ethernet *eth;
+	struct weft_config *config;
 
+	if ((skb->mark & MARK_KIND_MASK) == MARK_DECIDED)
+		return REASON_FORWARDED;
+	eth = packet_head(skb, NETWORK_OFFSET);
+	config = config_get();
 	if (!eth)
 		return DROP(REASON_TRUNCATED);
-	if (eth->type != bpf_htons(ETHERTYPE_IPV4))
+	if (!config)
 		return REASON_OTHER_FAMILY;
-	eth = packet_head(skb, IPV4_END);
-	if (!eth)
-		return DROP(REASON_TRUNCATED);
-	ip = (void *)eth + NETWORK_OFFSET;
-
-	address = address_get4(ip->src);
-	if (!address) {
-		if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD)
-			return DROP(REASON_NO_OWNER);
-		count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, REASON_NOTE_HOST_SOURCE);
-		return REASON_FORWARDED;
+	switch (eth->type) {
+	case bpf_htons(ETHERTYPE_IPV4):
+		return to_netdev_ip(skb, config, false);
+	case bpf_htons(ETHERTYPE_IPV6):
+		if (!(config->families & FAMILY_IPV6))
+			return REASON_OTHER_FAMILY;
+		return to_netdev_ip(skb, config, true);
 	}
-	eni = eni_get(address->eni);
-	if (!eni)
-		return DROP(REASON_NO_ENI);
-	/* A VPC carries no multicast; the host's own stays where the host sent it. */
-	if (eni->ifindex == skb->ifindex || ipv4_multicast(ip->dst))
-		return REASON_FORWARDED;
-
-	/* The next hop is given: the kernel would otherwise look for the destination on the link.
-	 */
-	next.nh_family = ADDRESS_FAMILY_IPV4;
-	next.ipv4_nh = eni->next_hop.word[3];
-	if (bpf_redirect_neigh(eni->ifindex, &next, sizeof(next), 0) != TC_ACT_REDIRECT)
-		return DROP(REASON_REDIRECT_FAILED);
-	return REASON_REDIRECTED;
+	return REASON_OTHER_FAMILY;
 }
 
 SEC("tc")

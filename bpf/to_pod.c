@@ -1,33 +1,87 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * to_pod: egress of the host side of an endpoint's veth, so what the stack delivers to the pod.
- * Ingress policy will stand here.
+ * to_pod: egress of the host side of an endpoint's veth, so what the stack delivers to the pod, and
+ * what passes the device's queue because the pod's bandwidth is limited.
  */
 
 #undef FILE_ID
 #define FILE_ID FILE_TO_POD
 
-static __always_inline __u32 to_pod_arp(struct __sk_buff *skb, const struct weft_endpoint *ep,
-					const struct weft_config *config)
+/* A packet of no flow that is known: its answers are to go by the stack too. */
+static __noinline void to_pod_begin(struct __sk_buff *skb, const struct weft_endpoint *ep,
+				    const struct flow *f, struct ct_hit *hit)
 {
-	struct ethernet *eth = packet_head(skb, ARP_END);
-	struct arp *arp;
-	__be32 sender, target;
+	struct ct_new n = {
+		.flags = CT_STACK,
+		.from_slot = CT_NO_SLOT,
+		.to_slot = (__u16)(ep->ifindex - IFINDEX_BASE),
+		.to_generation = ep->generation,
+	};
+	const struct weft_address *address;
 
-	if (!eth)
-		return DROP(REASON_TRUNCATED);
-	arp = (void *)eth + NETWORK_OFFSET;
-	if (!mac_equal(arp->sender_mac, ep->host_mac))
-		return DROP(REASON_ARP_BAD);
-	sender = arp->sender[0] | (__u32)arp->sender[1] << 16;
-	target = arp->target[0] | (__u32)arp->target[1] << 16;
-	/* from_pod's own answer, or the host that asks for this pod. */
-	if (arp->operation == bpf_htons(2) && sender == config->gateway.word[3])
+	if (f->kind == FLOW_ERROR || f->fragment == FRAGMENT_LATER)
+		return;
+	if (f->protocol == IP_PROTO_TCP && !tcp_begins(f->tcp)) {
+		if (f->tcp & (TCP_RST | TCP_FIN))
+			return;
+		count(skb, HOOK_TO_POD, DIRECTION_INGRESS, REASON_NOTE_MIDSTREAM);
+		n.flags |= CT_MIDSTREAM;
+	}
+	/* from_pod has made an entry for what another pod sent: the stack has translated it. */
+	if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD) {
+		address = address_get(&f->src);
+		if (address && address->flags & ADDRESS_ENDPOINT) {
+			n.from_slot = address->slot;
+			n.from_generation = address->generation;
+			n.flags |= CT_AT_TO_POD;
+		}
+	}
+	if (ct_create(f, hit, &n))
+		count(skb, HOOK_TO_POD, DIRECTION_INGRESS, REASON_NOTE_CT_FAILED);
+}
+
+static __always_inline void to_pod_flow(struct __sk_buff *skb, const struct weft_endpoint *ep,
+					const struct flow *f)
+{
+	struct ct_hit hit;
+	__u16 flags, slot;
+
+	if (!ct_lookup(f, &hit)) {
+		to_pod_begin(skb, ep, f, &hit);
+		return;
+	}
+	flags = hit.entry->flags;
+	if (flags & (CT_ALIAS | CT_AT_NETDEV))
+		return;
+	/* from_pod has counted it already. */
+	slot = hit.side ? hit.entry->side[1].slot : hit.entry->side[0].slot;
+	if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD && slot != CT_NO_SLOT &&
+	    !(flags & CT_AT_TO_POD))
+		return;
+	ct_update(f, &hit);
+}
+
+static __always_inline __u32 to_pod_ip(struct __sk_buff *skb, const struct weft_endpoint *ep,
+				       const struct weft_config *config, const bool six)
+{
+	struct flow f = {};
+	__u32 code;
+
+	code = six ? flow_parse6(skb, &f) : flow_parse4(skb, &f);
+	if (code != REASON_FORWARDED && CODE_REASON(code) != REASON_FRAGMENT_UNKNOWN)
+		return code;
+	if (six && f.kind == FLOW_NEIGHBOUR)
+		return neighbour_to_pod(skb, ep, config, &f);
+	if (!addr_equal(&f.dst, six ? &ep->addr6 : &ep->addr) || addr_null(&f.dst))
+		return DROP(REASON_NOT_FOR_ENDPOINT);
+	/* Checked and counted by the hook that sent it through the queue. */
+	if ((skb->mark & MARK_KIND_MASK) == MARK_DECIDED)
 		return REASON_FORWARDED;
-	if (arp->operation == bpf_htons(1) && target == ep->addr.word[3])
-		return REASON_FORWARDED;
-	return DROP(REASON_ARP_TARGET);
+	if (code != REASON_FORWARDED)
+		return code;
+	to_pod_flow(skb, ep, &f);
+	return REASON_FORWARDED;
 }
 
 static __always_inline __u32 to_pod_decide(struct __sk_buff *skb)
@@ -35,9 +89,6 @@ static __always_inline __u32 to_pod_decide(struct __sk_buff *skb)
 	struct weft_endpoint *ep = endpoint_get(skb->ifindex);
 	struct weft_config *config = config_get();
 	struct ethernet *eth;
-	struct ipv4 *ip;
-	struct flow f;
-	__u32 code, id, fragment;
 
 	if (!ep || !config)
 		return DROP(REASON_NO_ENDPOINT);
@@ -46,27 +97,17 @@ static __always_inline __u32 to_pod_decide(struct __sk_buff *skb)
 		return DROP(REASON_TRUNCATED);
 	if (skb->vlan_present)
 		return DROP(REASON_VLAN);
-	if (eth->type == bpf_htons(ETHERTYPE_ARP))
-		return to_pod_arp(skb, ep, config);
-	if (eth->type == bpf_htons(ETHERTYPE_IPV6))
-		return DROP(REASON_FAMILY_OFF);
-	if (eth->type != bpf_htons(ETHERTYPE_IPV4))
-		return DROP(REASON_ETHERTYPE);
-
-	eth = packet_head(skb, IPV4_END);
-	if (!eth)
-		return DROP(REASON_TRUNCATED);
-	ip = (void *)eth + NETWORK_OFFSET;
-	code = ipv4_parse(skb, &f, &id, &fragment);
-	if (code != REASON_FORWARDED)
-		return code;
-	eth = packet_head(skb, IPV4_END);
-	if (!eth)
-		return DROP(REASON_TRUNCATED);
-	ip = (void *)eth + NETWORK_OFFSET;
-	if (ip->dst != ep->addr.word[3])
-		return DROP(REASON_NOT_FOR_ENDPOINT);
-	return REASON_FORWARDED;
+	switch (eth->type) {
+	case bpf_htons(ETHERTYPE_ARP):
+		return arp_to_pod(skb, ep, config);
+	case bpf_htons(ETHERTYPE_IPV4):
+		return to_pod_ip(skb, ep, config, false);
+	case bpf_htons(ETHERTYPE_IPV6):
+		if (!(config->families & FAMILY_IPV6))
+			return DROP(REASON_FAMILY_OFF);
+		return to_pod_ip(skb, ep, config, true);
+	}
+	return DROP(REASON_ETHERTYPE);
 }
 
 SEC("tc")

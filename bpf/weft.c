@@ -7,12 +7,17 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "conntrack.h"
+#include "deliver.h"
 #include "event.h"
 #include "layout.h"
 #include "maps.h"
+#include "nat.h"
+#include "neighbour.h"
 #include "packet.h"
 #include "parse.h"
 #include "reason.h"
+#include "route.h"
 #include "timer.h"
 #include "verdict.h"
 

@@ -162,6 +162,9 @@ struct weft_ct_key {
 #define CT_NO_PROMOTION (1u << 5) /* the table of established flows was full */
 #define CT_ESTABLISHED (1u << 6)
 
+/* made by to_pod for what a local pod sent and the stack translated; the sender is counted there */
+#define CT_AT_TO_POD (1u << 7)
+
 #define CT_NO_SLOT 0xffff
 
 /* weft_ct_entry.told */
@@ -199,8 +202,8 @@ struct weft_ct_entry {
 	struct weft_addr nat_addr;
 	__be16 nat_port;
 	__u16 nat_eni;
-	__u32 created; /* jiffies */
-	__u32 told;    /* what events have been sent of this flow */
+	__u32 created;	/* jiffies */
+	__u32 told;	/* what events have been sent of this flow */
 	__u32 nat_seen; /* jiffies: its alias was looked for */
 };
 

@@ -84,6 +84,22 @@ static __always_inline struct weft_address *address_get(const struct weft_addr *
 	return bpf_map_lookup_elem(&weft_addresses, addr);
 }
 
+/*
+ * The endpoint that an address says holds it; NULL if it is gone. The slot may have another by now.
+ */
+static __always_inline struct weft_endpoint *endpoint_at(const struct weft_address *address,
+							 const struct weft_addr *addr)
+{
+	__u32 slot = address->slot;
+	struct weft_endpoint *ep = bpf_map_lookup_elem(&weft_endpoints, &slot);
+	const struct weft_addr *own;
+
+	if (!ep || !(ep->flags & ENDPOINT_VALID) || ep->generation != address->generation)
+		return NULL;
+	own = addr->half[0] ? &ep->addr6 : &ep->addr;
+	return own->half[0] == addr->half[0] && own->half[1] == addr->half[1] ? ep : NULL;
+}
+
 static __always_inline struct weft_eni *eni_get(__u32 handle)
 {
 	struct weft_eni *eni = bpf_map_lookup_elem(&weft_enis, &handle);

@@ -221,14 +221,16 @@ static long nat_try(__u32 i, struct nat_try *t)
  * one (SCTP, whose checksum no helper computes, and those without) get the address alone, if their
  * tuple is free.
  */
-static __noinline __u32 nat_choose(struct __sk_buff *skb, const struct flow *f,
-				   const struct weft_eni *eni, struct ct_new *n)
+__noinline __u32 nat_choose(struct __sk_buff *skb, const struct flow *f, const struct weft_eni *eni,
+			    struct ct_new *n)
 {
 	struct nat_try t = {.skb = skb, .f = f, .now = (__u32)bpf_jiffies64()};
 	const struct weft_config *config = config_get();
 	struct nat_scratch *s;
 	__u32 zero = 0;
 
+	if (!f || !eni || !n)
+		return DROP(REASON_NAT_NO_PORT);
 	s = bpf_map_lookup_elem(&weft_nat_scratch, &zero);
 	t.to = nat_source(f, eni);
 	if (!s || !config || !t.to || config->masquerade_port_max < config->masquerade_port_min)
@@ -251,14 +253,14 @@ static __noinline __u32 nat_choose(struct __sk_buff *skb, const struct flow *f,
  * second: one that was evicted is made again. Another flow may have taken it meanwhile: then this
  * one ends, and its next packet begins another.
  */
-static __noinline __u32 nat_keep(const struct flow *f, struct weft_ct_entry *entry)
+__noinline __u32 nat_keep(const struct flow *f, struct weft_ct_entry *entry)
 {
 	__u32 zero = 0, now = (__u32)bpf_jiffies64();
 	const struct weft_config *config = config_get();
 	struct nat_scratch *s = bpf_map_lookup_elem(&weft_nat_scratch, &zero);
 	struct weft_ct_entry *alias;
 
-	if (!s || !config || now - entry->created < config->jiffies_per_second ||
+	if (!f || !entry || !s || !config || now - entry->created < config->jiffies_per_second ||
 	    now - entry->nat_seen < config->jiffies_per_second)
 		return REASON_FORWARDED;
 	entry->nat_seen = now;

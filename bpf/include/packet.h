@@ -192,6 +192,11 @@ static __always_inline bool addr_null(const struct weft_addr *a)
 	return !(a->half[0] | a->half[1]);
 }
 
+static __always_inline bool ipv6_equal(const __be32 *a, const struct weft_addr *b)
+{
+	return a[3] == b->word[3] && a[2] == b->word[2] && a[1] == b->word[1] && a[0] == b->word[0];
+}
+
 static __always_inline void addr_set4(struct weft_addr *to, __be32 from)
 {
 	to->word[0] = 0;

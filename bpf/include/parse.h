@@ -387,9 +387,17 @@ static __always_inline __u32 ipv6_parse(struct __sk_buff *skb, struct flow *f)
 	return REASON_FORWARDED;
 }
 
-static __always_inline __u32 flow_parse4(struct __sk_buff *skb, struct flow *f)
+/*
+ * Not static: the verifier looks at them once, not once for each caller and each way through it.
+ * FORWARDED if the packet is sane, a drop if it isn't; whatever the answer, f holds what was read
+ * so far. A later fragment whose first isn't known is FRAGMENT_UNKNOWN and has all but its ports.
+ */
+__noinline __u32 flow_parse4(struct __sk_buff *skb, struct flow *f)
 {
 	__u32 id, fragment, code;
+
+	if (!f)
+		return DROP(REASON_TRUNCATED);
 
 	code = ipv4_parse(skb, f, &id, &fragment);
 	if (code != REASON_FORWARDED)
@@ -399,10 +407,13 @@ static __always_inline __u32 flow_parse4(struct __sk_buff *skb, struct flow *f)
 	return transport_parse(skb, f);
 }
 
-static __always_inline __u32 flow_parse6(struct __sk_buff *skb, struct flow *f)
+__noinline __u32 flow_parse6(struct __sk_buff *skb, struct flow *f)
 {
 	struct extensions x = {};
 	__u32 code;
+
+	if (!f)
+		return DROP(REASON_TRUNCATED);
 
 	code = ipv6_parse(skb, f);
 	if (code != REASON_FORWARDED)
@@ -429,10 +440,7 @@ static __always_inline __u32 flow_parse6(struct __sk_buff *skb, struct flow *f)
 	return transport_parse(skb, f);
 }
 
-/*
- * FORWARDED if the packet is sane, a drop if it isn't; whatever the answer, f holds what was read
- * so far. A later fragment whose first isn't known is FRAGMENT_UNKNOWN and has all but its ports.
- */
+/* f must be initialised: the verifier of older kernels wants it so. */
 static __always_inline __u32 flow_parse(struct __sk_buff *skb, struct flow *f)
 {
 	struct ethernet *eth = packet_head(skb, NETWORK_OFFSET);

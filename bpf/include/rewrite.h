@@ -234,10 +234,12 @@ static __noinline __u32 rewrite_error(struct __sk_buff *skb, const struct flow *
 	return rewrite_header(skb, f->family, end, from, to);
 }
 
-static __always_inline __u32 rewrite(struct __sk_buff *skb, const struct flow *f,
-				     enum rewrite_end end, const struct weft_addr *to,
-				     __be16 to_port)
+/* Not static: the verifier looks at it once, not once for each way that leads here. */
+__noinline __u32 rewrite(struct __sk_buff *skb, const struct flow *f, enum rewrite_end end,
+			 const struct weft_addr *to, __be16 to_port)
 {
+	if (!f || !to)
+		return DROP(REASON_TRUNCATED);
 	if (f->kind == FLOW_ERROR)
 		return rewrite_error(skb, f, end, to, to_port);
 	return rewrite_packet(skb, f, end, to, to_port);

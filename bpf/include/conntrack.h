@@ -256,11 +256,16 @@ static __always_inline bool ct_lookup_primary(const struct flow *f, const struct
 	       !ct_stale(e, &hit->key, !hit->side, &hit->to);
 }
 
-static __noinline void ct_alias_delete(const struct weft_ct_key *key, const struct weft_ct_entry *e)
+/*
+ * What isn't static is looked at by the verifier once, and not once for each way that leads there.
+ */
+__noinline int ct_alias_delete(const struct weft_ct_key *key, const struct weft_ct_entry *e)
 {
 	struct weft_ct_key alias;
 	struct weft_ct_entry *a;
 
+	if (!key || !e)
+		return 0;
 	ct_alias_key(key, e, &alias);
 	a = bpf_map_lookup_elem(&weft_ct_est, &alias);
 	if (a && a->generation == e->generation && !bpf_map_delete_elem(&weft_ct_est, &alias))
@@ -268,6 +273,7 @@ static __noinline void ct_alias_delete(const struct weft_ct_key *key, const stru
 	a = bpf_map_lookup_elem(&weft_ct_new, &alias);
 	if (a && a->generation == e->generation)
 		bpf_map_delete_elem(&weft_ct_new, &alias);
+	return 0;
 }
 
 /* Tells once that the flow has ended, though its entry may live on for its last packets. */
@@ -334,12 +340,9 @@ static __always_inline void ct_watch(const struct weft_config *config,
 		CT_COUNT(unwatched);
 }
 
-/*
- * Makes the entry of a flow that ct_lookup had none for, and counts its first packet. The entry
- * that hit then has is for reading. Not 0: there is none.
- */
-static __noinline __attribute__((unused)) int ct_create(const struct flow *f, struct ct_hit *hit,
-							const struct ct_new *n)
+/* Writes the entry in weft_ct_scratch and puts it into the table. side is the sender's. */
+__noinline int ct_insert(const struct flow *f, const struct weft_ct_key *key,
+			 const struct ct_new *n, __u32 side, __u32 now)
 {
 	struct weft_config *config = config_get();
 	struct weft_ct_entry *e;
@@ -347,24 +350,18 @@ static __noinline __attribute__((unused)) int ct_create(const struct flow *f, st
 	int err;
 
 	e = bpf_map_lookup_elem(&weft_ct_scratch, &zero);
-	if (!e || !config)
+	if (!e || !config || !f || !key || !n)
 		return -1;
-	if (hit->stale && hit->entry) {
-		ct_remove(&hit->key, hit->entry, hit->established);
-		CT_COUNT(replaced);
-	}
-	hit->stale = false;
-	hit->established = false;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->generation = n->generation ? n->generation : bpf_get_prandom_u32() | 1;
 	e->flags = n->flags & ~(CT_ESTABLISHED | CT_NO_PROMOTION | CT_ALIAS);
-	e->origin = hit->side;
+	e->origin = (__u8)side;
 	e->class = n->class;
 	e->nat_addr = n->nat_addr;
 	e->nat_port = n->nat_port;
 	e->nat_eni = n->nat_eni;
-	e->created = hit->now;
-	if (hit->side) {
+	e->created = now;
+	if (side) {
 		e->side[1].slot = n->from_slot;
 		e->side[1].generation = n->from_generation;
 		e->side[0].slot = n->to_slot;
@@ -381,66 +378,83 @@ static __noinline __attribute__((unused)) int ct_create(const struct flow *f, st
 		e->side[0].bytes = f->length;
 		e->side[0].tcp = f->tcp;
 	}
-	e->expires = hit->now + ct_lifetime(config, &hit->key, e);
-	if (hit->key.protocol != IP_PROTO_TCP || n->flags & CT_NAT)
-		ct_watch(config, &hit->key, e, hit->now);
-	hit->entry = e;
+	e->expires = now + ct_lifetime(config, key, e);
+	if (key->protocol != IP_PROTO_TCP || n->flags & CT_NAT)
+		ct_watch(config, key, e, now);
 	/* Another CPU may have made it meanwhile: what its packet said must not be lost. */
-	err = bpf_map_update_elem(&weft_ct_new, &hit->key, e, BPF_NOEXIST);
+	err = bpf_map_update_elem(&weft_ct_new, key, e, BPF_NOEXIST);
 	if (err) {
 		CT_COUNT(failed);
 	} else {
 		CT_COUNT(created);
-		event_new(&hit->key, e);
+		event_new(key, e);
 	}
 	return err;
+}
+
+/*
+ * Makes the entry of a flow that ct_lookup had none for, and counts its first packet. The entry
+ * that hit then has is for reading. Not 0: there is none.
+ */
+static __always_inline int ct_create(const struct flow *f, struct ct_hit *hit,
+				     const struct ct_new *n)
+{
+	__u32 zero = 0;
+
+	if (hit->stale && hit->entry) {
+		ct_closed(&hit->key, hit->entry);
+		ct_remove(&hit->key, hit->entry, hit->established);
+		CT_COUNT(replaced);
+	}
+	hit->stale = false;
+	hit->established = false;
+	hit->entry = bpf_map_lookup_elem(&weft_ct_scratch, &zero);
+	return ct_insert(f, &hit->key, n, hit->side, hit->now);
 }
 
 /*
  * Moves a flow to the table of established ones, with its alias. The alias goes first and leaves
  * last: whoever looks for it finds it in one of the tables.
  */
-static __noinline bool ct_promote(const struct weft_config *config, struct ct_hit *hit)
+__noinline int ct_promote(const struct weft_ct_key *key, struct weft_ct_entry *e, __u32 now)
 {
-	struct weft_ct_entry *e = hit->entry;
+	struct weft_config *config = config_get();
 	struct weft_ct_key alias;
 	struct weft_ct_entry *a;
-	bool translated = e->flags & CT_NAT;
+	bool translated;
 	long err;
 
+	if (!key || !e || !config)
+		return false;
+	translated = e->flags & CT_NAT;
 	e->flags |= CT_ESTABLISHED;
 	e->flags &= ~CT_NO_PROMOTION;
 	if (translated) {
-		ct_alias_key(&hit->key, e, &alias);
+		ct_alias_key(key, e, &alias);
 		a = bpf_map_lookup_elem(&weft_ct_new, &alias);
 		if (!a || a->generation != e->generation ||
 		    bpf_map_update_elem(&weft_ct_est, &alias, a, BPF_NOEXIST))
 			goto full;
 	}
-	err = bpf_map_update_elem(&weft_ct_est, &hit->key, e, BPF_NOEXIST);
+	err = bpf_map_update_elem(&weft_ct_est, key, e, BPF_NOEXIST);
 	if (err == -EEXIST)
 		goto other; /* another CPU is at it, with the other side's packet */
 	if (err)
 		goto full_alias;
 	/* What isn't in the ring would never leave. */
-	if (!ring_push(CT_RING_EST, &hit->key, e->generation,
-		       hit->now + ring_wait(config, CT_RING_EST), RING_RESERVE)) {
-		bpf_map_delete_elem(&weft_ct_est, &hit->key);
+	if (!ring_push(CT_RING_EST, key, e->generation, now + ring_wait(config, CT_RING_EST),
+		       RING_RESERVE)) {
+		bpf_map_delete_elem(&weft_ct_est, key);
 		goto full_alias;
 	}
 	if (translated) {
 		bpf_map_delete_elem(&weft_ct_new, &alias);
 		CT_COUNT(inserted);
 	}
-	bpf_map_delete_elem(&weft_ct_new, &hit->key);
+	bpf_map_delete_elem(&weft_ct_new, key);
 	CT_COUNT(promoted);
 	CT_COUNT(inserted);
 other:
-	a = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
-	if (a) {
-		hit->entry = a;
-		hit->established = true;
-	}
 	return true;
 full_alias:
 	if (translated)
@@ -462,8 +476,15 @@ static __noinline int ct_advance(const struct weft_config *config, const struct 
 
 	switch (ct_state(&hit->key, e)) {
 	case TCP_ESTABLISHED:
-		if (!hit->established && !ct_promote(config, hit))
+		if (hit->established)
+			break;
+		if (!ct_promote(&hit->key, e, hit->now))
 			return REASON_NOTE_CT_FULL;
+		e = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
+		if (e) {
+			hit->entry = e;
+			hit->established = true;
+		}
 		break;
 	case TCP_CLOSED:
 		if ((a | b) & TCP_RST) {
@@ -488,18 +509,18 @@ static __noinline int ct_advance(const struct weft_config *config, const struct 
 }
 
 /* A new flow on an old one's entry: the translation stays, and so does who is whose. */
-static __noinline void ct_again(struct ct_hit *hit)
+__noinline int ct_again(const struct weft_ct_key *key, struct weft_ct_entry *e, __u32 now)
 {
-	struct weft_ct_entry *e = hit->entry;
-
-	ct_closed(&hit->key, e);
+	if (!key || !e)
+		return 0;
+	ct_closed(key, e);
 	e->side[0].tcp = e->side[1].tcp = 0;
 	e->side[0].packets = e->side[1].packets = 0;
 	e->side[0].bytes = e->side[1].bytes = 0;
 	e->flags &= ~(CT_MIDSTREAM | CT_NO_PROMOTION);
 	e->told &= ~CT_TOLD_CLOSED;
-	e->created = hit->now;
-	event_new(&hit->key, e);
+	e->created = now;
+	return 0;
 }
 
 /*
@@ -520,7 +541,7 @@ static __always_inline int ct_update(const struct flow *f, struct ct_hit *hit)
 		return REASON_FORWARDED;
 	if (ct_has_flags(&hit->key) && tcp_begins(f->tcp) && ct_begins_anew(f, e) &&
 	    hit->side == e->origin)
-		ct_again(hit);
+		ct_again(&hit->key, e, hit->now);
 	own = hit->side ? &e->side[1] : &e->side[0];
 	own->packets++;
 	own->bytes += f->length;

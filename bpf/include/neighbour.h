@@ -164,8 +164,8 @@ static __noinline __u32 neighbour_answer(struct __sk_buff *skb, const struct wef
  * Neighbour, router and listener discovery of a pod. Link-local addresses are the pod's own affair:
  * nobody but the gateway hears of them.
  */
-static __noinline __u32 neighbour_from_pod(struct __sk_buff *skb, const struct weft_endpoint *ep,
-					   const struct weft_config *config, const struct flow *f)
+__noinline __u32 neighbour_from_pod(struct __sk_buff *skb, const struct weft_endpoint *ep,
+				    const struct weft_config *config, const struct flow *f)
 {
 	struct neighbour message;
 	struct weft_addr target;
@@ -173,6 +173,8 @@ static __noinline __u32 neighbour_from_pod(struct __sk_buff *skb, const struct w
 	bool unicast;
 	__u8 type;
 
+	if (!ep || !config || !f)
+		return DROP(REASON_TRUNCATED);
 	if (bpf_skb_load_bytes(skb, f->l4, &type, sizeof(type)))
 		return DROP(REASON_TRUNCATED);
 	switch (type) {
@@ -228,13 +230,15 @@ static __noinline __u32 neighbour_from_pod(struct __sk_buff *skb, const struct w
 }
 
 /* from_pod's own answer, or the host that asks for this pod. */
-static __noinline __u32 neighbour_to_pod(struct __sk_buff *skb, const struct weft_endpoint *ep,
-					 const struct weft_config *config, const struct flow *f)
+__noinline __u32 neighbour_to_pod(struct __sk_buff *skb, const struct weft_endpoint *ep,
+				  const struct weft_config *config, const struct flow *f)
 {
 	struct neighbour message;
 	struct weft_addr target;
 	__u8 type;
 
+	if (!ep || !config || !f)
+		return DROP(REASON_TRUNCATED);
 	if (bpf_skb_load_bytes(skb, f->l4, &type, sizeof(type)))
 		return DROP(REASON_TRUNCATED);
 	/* What the host says on every link of its own. */

@@ -155,6 +155,8 @@ static __always_inline void *packet_at(struct __sk_buff *skb, __u32 offset, cons
 
 	if (offset > PACKET_OFFSET_MAX)
 		return NULL;
+	/* The compiler knows by now; the verifier may have forgotten. */
+	asm volatile("%0 &= %1" : "+r"(offset) : "i"(PACKET_OFFSET_MAX));
 	start = packet_start(skb) + offset;
 	if (start + len <= packet_end(skb))
 		return start;

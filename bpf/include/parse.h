@@ -29,11 +29,16 @@ struct extensions {
 	bool more;
 };
 
-static __noinline int extensions_walk(struct __sk_buff *skb, struct extensions *x)
+__noinline int extensions_walk(struct __sk_buff *skb, struct extensions *x)
 {
-	__u32 offset = x->offset;
-	__u8 next = x->next;
+	__u32 offset;
+	__u8 next;
 	__u8 head[8];
+
+	if (!x)
+		return -1;
+	offset = x->offset;
+	next = x->next;
 
 	for (int i = 0; i <= EXTENSIONS_MAX; i++) {
 		switch (next) {

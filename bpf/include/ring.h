@@ -52,14 +52,14 @@ static __always_inline __u32 ring_wait(const struct weft_config *config, __u32 r
 
 /* Puts a key into a ring. reserve is RING_RESERVE for all but the timer. False: the ring is full.
  */
-static __noinline bool ring_push(__u32 name, const struct weft_ct_key *key, __u32 generation,
-				 __u32 due, __u32 reserve)
+__noinline int ring_push(__u32 name, const struct weft_ct_key *key, __u32 generation, __u32 due,
+			 __u32 reserve)
 {
 	struct weft_ct_ring *ring = bpf_map_lookup_elem(&weft_ct_rings, &name);
 	struct weft_ct_slot *slot;
 	__u32 index;
 
-	if (!ring || !ring->size)
+	if (!key || !ring || !ring->size)
 		return false;
 	if (*(volatile __u64 *)&ring->head - *(volatile __u64 *)&ring->tail + reserve >= ring->size)
 		return false;

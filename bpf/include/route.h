@@ -37,11 +37,13 @@ static __always_inline bool addr_link_local(const struct flow *f)
 	return ipv6_link_local(f->dst.word);
 }
 
-static __noinline enum route route_get(const struct weft_config *config, const struct flow *f,
-				       const struct weft_eni *eni)
+__noinline enum route route_get(const struct weft_config *config, const struct flow *f,
+				const struct weft_eni *eni)
 {
 	const struct weft_ipcache *known;
 
+	if (!config || !f || !eni)
+		return ROUTE_STACK;
 	/* The node's own services: instance metadata, Pod Identity, node-local DNS. */
 	if (addr_link_local(f))
 		return ROUTE_STACK;
@@ -57,12 +59,12 @@ static __noinline enum route route_get(const struct weft_config *config, const s
 }
 
 /* Must what the stack sends out be translated? */
-static __noinline bool route_translates(const struct weft_config *config, const struct flow *f,
-					const struct weft_eni *eni)
+__noinline int route_translates(const struct weft_config *config, const struct flow *f,
+				const struct weft_eni *eni)
 {
 	const struct weft_ipcache *known;
 
-	if (!(config->flags & CONFIG_MASQUERADE) || !nat_source(f, eni))
+	if (!config || !f || !eni || !(config->flags & CONFIG_MASQUERADE) || !nat_source(f, eni))
 		return false;
 	known = ipcache_get(&f->dst);
 	return !known || !(known->flags & IPCACHE_NATIVE);

@@ -72,6 +72,13 @@ func violation(r *rig, h Hook, reason Reason, frame, data []byte, out skbContext
 	}
 	ethertype := binary.BigEndian.Uint16(frame[12:])
 	src, dst := netip.AddrFrom4([4]byte(frame[26:30])), netip.AddrFrom4([4]byte(frame[30:34]))
+	passed := reason == ReasonToStack || reason == ReasonDelivered || reason == ReasonSent
+	if reason == ReasonDelivered && (ethertype != 0x0800 || dst != r.ep.Addr || !slices.Equal(data[:6], r.ep.PodMAC)) {
+		return "delivered to the wrong endpoint"
+	}
+	if (reason == ReasonDelivered || reason == ReasonSent) && data[22] != frame[22]-1 {
+		return "redirected with its time to live"
+	}
 	switch h {
 	case FromPod:
 		switch {
@@ -81,14 +88,16 @@ func violation(r *rig, h Hook, reason Reason, frame, data []byte, out skbContext
 			return "answered what isn't ARP for the gateway"
 		case reason == ReasonAnswered && (!slices.Equal(data[:6], r.ep.PodMAC) || !slices.Equal(data[22:28], r.ep.HostMAC)):
 			return "answered with false MACs"
-		case reason == ReasonForwarded && out.Mark != contract.MarkFromPod:
+		case reason == ReasonToStack && out.Mark != contract.MarkFromPod:
 			return "passed without its mark"
-		case reason == ReasonForwarded && ethertype == 0x0800 && (src != r.ep.Addr || dst.IsMulticast() || dst.IsLoopback() || dst.IsUnspecified()):
+		case passed && ethertype == 0x0800 && (src != r.ep.Addr || dst.IsMulticast() || dst.IsLoopback() || dst.IsUnspecified()):
 			return "passed forged or to nowhere"
-		case reason == ReasonForwarded && ethertype != 0x0800 && ethertype != 0x0806:
+		case passed && ethertype != 0x0800 && ethertype != 0x0806:
 			return "passed a family that is off"
-		case reason == ReasonForwarded && ethertype == 0x0806 && !slices.Equal(frame[28:32], r.ep.Addr.AsSlice()):
+		case passed && ethertype == 0x0806 && !slices.Equal(frame[28:32], r.ep.Addr.AsSlice()):
 			return "passed ARP in another's name"
+		case !passed && reason != ReasonAnswered:
+			return "ended in no way that from_pod knows"
 		}
 	case ToPod:
 		if ethertype == 0x0800 && dst != r.ep.Addr {

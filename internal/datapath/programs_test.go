@@ -177,8 +177,10 @@ func actionFor(r Reason) uint32 {
 	switch {
 	case r.Drop():
 		return actShot
-	case r == ReasonRedirected || r == ReasonAnswered:
+	case r == ReasonRedirected || r == ReasonAnswered || r == ReasonDelivered || r == ReasonSent:
 		return actRedirect
+	case r == ReasonIgnored:
+		return actShot
 	}
 	return actNext
 }
@@ -192,22 +194,22 @@ func TestFromPod(t *testing.T) {
 	arp := func(payload []byte) []byte { return ethernetFrame(broadcast, pod, 0x0806, payload) }
 	tcp := tcpPayload(40000, 80, tcpSYN, nil)
 	cases := []packetCase{
-		{name: "udp", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(53)}), want: ReasonForwarded},
-		{name: "mark of the pod is not believed", mark: 0xffff4000, frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(53)}), want: ReasonForwarded},
-		{name: "tcp", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: tcp}), want: ReasonForwarded},
-		{name: "sctp", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 132, payload: tcp}), want: ReasonForwarded},
-		{name: "icmp", frame: ip(ipv4Packet{src: podAddr, dst: worldAddr, protocol: 1, payload: make([]byte, 8)}), want: ReasonForwarded},
-		{name: "padded to the minimum of Ethernet", frame: append(ip(ipv4Packet{src: podAddr, dst: worldAddr, protocol: 1, payload: make([]byte, 8)}), make([]byte, 18)...), want: ReasonForwarded},
-		{name: "options", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, headerLen: 15, payload: udp(53)}), want: ReasonForwarded},
-		{name: "metadata service", frame: ip(ipv4Packet{src: podAddr, dst: "169.254.169.254", protocol: 6, payload: tcp}), want: ReasonForwarded},
-		{name: "first fragment", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, fragment: 0x2000, payload: udp(53)}), want: ReasonForwarded},
-		{name: "later fragment", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, fragment: 0x00b9, payload: []byte{1}}), want: ReasonForwarded},
-		{name: "later fragment that looks like a tunnel", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, fragment: 0x00b9, payload: udp(6081)}), want: ReasonForwarded},
+		{name: "udp", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(53)}), want: ReasonToStack},
+		{name: "mark of the pod is not believed", mark: 0xffff4000, frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(53)}), want: ReasonToStack},
+		{name: "tcp", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: tcp}), want: ReasonToStack},
+		{name: "sctp", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 132, payload: tcp}), want: ReasonToStack},
+		{name: "icmp", frame: ip(ipv4Packet{src: podAddr, dst: worldAddr, protocol: 1, payload: make([]byte, 8)}), want: ReasonToStack},
+		{name: "padded to the minimum of Ethernet", frame: append(ip(ipv4Packet{src: podAddr, dst: worldAddr, protocol: 1, payload: make([]byte, 8)}), make([]byte, 18)...), want: ReasonToStack},
+		{name: "options", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, headerLen: 15, payload: udp(53)}), want: ReasonToStack},
+		{name: "metadata service", frame: ip(ipv4Packet{src: podAddr, dst: "169.254.169.254", protocol: 6, payload: tcp}), want: ReasonToStack},
+		{name: "first fragment", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, fragment: 0x2000, payload: udp(53)}), want: ReasonToStack},
+		{name: "later fragment", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, fragment: 0x00b9, payload: []byte{1}}), want: ReasonToStack},
+		{name: "later fragment that looks like a tunnel", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, fragment: 0x00b9, payload: udp(6081)}), want: ReasonToStack},
 		{name: "segmented above 64 KiB", gsoSize: 1400, frame: func() []byte {
 			f := ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: tcpPayload(40000, 80, tcpACK, make([]byte, 1980))})
 			f[16], f[17] = 0, 0
 			return f
-		}(), want: ReasonForwarded},
+		}(), want: ReasonToStack},
 
 		{name: "empty slot", ifindex: r.unused, frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(53)}), want: ReasonNoEndpoint},
 		{name: "device of no slot", ifindex: r.eni1.Ifindex, frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(53)}), want: ReasonNoEndpoint},
@@ -234,7 +236,7 @@ func TestFromPod(t *testing.T) {
 		{name: "TCP fragment over the flags", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, fragment: 1, payload: tcp}), want: ReasonBadHeader},
 		{name: "multicast", frame: ip(ipv4Packet{src: podAddr, dst: "224.0.0.251", protocol: 17, payload: udp(5353)}), want: ReasonMulticast},
 		{name: "last multicast address", frame: ip(ipv4Packet{src: podAddr, dst: "239.255.255.255", protocol: 17, payload: udp(5353)}), want: ReasonMulticast},
-		{name: "first address after multicast", frame: ip(ipv4Packet{src: podAddr, dst: "240.0.0.0", protocol: 17, payload: udp(5353)}), want: ReasonForwarded},
+		{name: "first address after multicast", frame: ip(ipv4Packet{src: podAddr, dst: "240.0.0.0", protocol: 17, payload: udp(5353)}), want: ReasonToStack},
 		{name: "broadcast", frame: ip(ipv4Packet{src: podAddr, dst: "255.255.255.255", protocol: 17, payload: udp(67)}), want: ReasonMulticast},
 		{name: "node's loopback", frame: ip(ipv4Packet{src: podAddr, dst: "127.0.0.1", protocol: 6, payload: tcp}), want: ReasonLoopbackDest},
 		{name: "null address", frame: ip(ipv4Packet{src: podAddr, dst: "0.0.0.0", protocol: 6, payload: tcp}), want: ReasonLoopbackDest},
@@ -242,8 +244,8 @@ func TestFromPod(t *testing.T) {
 		{name: "vxlan of Linux", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(8472)}), want: ReasonTunnelPort},
 		{name: "vxlan", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udp(4789)}), want: ReasonTunnelPort},
 		{name: "vxlan behind options, fragmented", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, headerLen: 7, fragment: 0x2000, payload: udp(4789)}), want: ReasonTunnelPort},
-		{name: "tunnel port as source", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udpPayload(4789, 53, nil)}), want: ReasonForwarded},
-		{name: "tcp to a tunnel port", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: tcpPayload(1, 4789, tcpSYN, nil)}), want: ReasonForwarded},
+		{name: "tunnel port as source", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 17, payload: udpPayload(4789, 53, nil)}), want: ReasonToStack},
+		{name: "tcp to a tunnel port", frame: ip(ipv4Packet{src: podAddr, dst: farAddr, protocol: 6, payload: tcpPayload(1, 4789, tcpSYN, nil)}), want: ReasonToStack},
 		{name: "ipv6", frame: ethernetFrame(gw, pod, 0x86dd, make([]byte, 48)), want: ReasonFamilyOff},
 		{name: "router solicitation", frame: ethernetFrame(mac("33:33:00:00:00:02"), pod, 0x86dd, make([]byte, 48)), want: ReasonFamilyOff},
 		{name: "lldp", frame: ethernetFrame(mac("01:80:c2:00:00:0e"), pod, 0x88cc, make([]byte, 48)), want: ReasonEthertype},
@@ -259,14 +261,14 @@ func TestFromPod(t *testing.T) {
 		{name: "arp in another's name", frame: arp(arpPacket(1, pod, otherAddr, zero, "169.254.1.1")), want: ReasonARPBad},
 		{name: "arp in the gateway's name", frame: arp(arpPacket(2, pod, "169.254.1.1", gw, nodeAddr)), want: ReasonARPBad},
 		{name: "arp with another's MAC", frame: arp(arpPacket(1, foreign, podAddr, zero, "169.254.1.1")), want: ReasonARPBad},
-		{name: "arp answer about itself", frame: ethernetFrame(gw, pod, 0x0806, arpPacket(2, pod, podAddr, gw, nodeAddr)), want: ReasonForwarded},
+		{name: "arp answer about itself", frame: ethernetFrame(gw, pod, 0x0806, arpPacket(2, pod, podAddr, gw, nodeAddr)), want: ReasonToStack},
 		{name: "arp answer to everybody", frame: arp(arpPacket(2, pod, podAddr, gw, nodeAddr)), want: ReasonARPTarget},
 		{name: "reverse arp", frame: arp(arpPacket(3, pod, podAddr, zero, "169.254.1.1")), want: ReasonARPTarget},
 		{name: "arp for another protocol", frame: arp(append([]byte{0, 1, 0x86, 0xdd}, arpPacket(1, pod, podAddr, zero, "169.254.1.1")[4:]...)), want: ReasonBadHeader},
 		{name: "half an arp", frame: arp(arpPacket(1, pod, podAddr, zero, "169.254.1.1")[:27]), want: ReasonTruncated},
 	}
 	runCases(t, r, FromPod, r.ep.Ifindex, cases, func(t *testing.T, c packetCase, data []byte, out skbContext) {
-		if c.want == ReasonForwarded && out.Mark != contract.MarkFromPod {
+		if c.want == ReasonToStack && out.Mark != contract.MarkFromPod {
 			t.Errorf("%s: mark is %#x, expected %#x", c.name, out.Mark, contract.MarkFromPod)
 		}
 		if c.want != ReasonAnswered {
@@ -290,8 +292,12 @@ func TestToPod(t *testing.T) {
 	arp := func(payload []byte) []byte { return ethernetFrame(pod, gw, 0x0806, payload) }
 	runCases(t, r, ToPod, r.ep.Ifindex, []packetCase{
 		{name: "for the pod", frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonForwarded},
-		{name: "from a node port", frame: ip(ipv4Packet{src: nodeAddr, dst: podAddr, protocol: 6, payload: tcpPayload(80, 40000, tcpSYN|tcpACK, nil)}), want: ReasonForwarded},
+		{name: "from a node port", frame: ip(ipv4Packet{src: nodeAddr, dst: podAddr, protocol: 6, payload: tcpPayload(40000, 80, tcpSYN, nil)}), want: ReasonForwarded},
+		{name: "mid-stream", frame: ip(ipv4Packet{src: nodeAddr, dst: podAddr, protocol: 6, payload: tcpPayload(40001, 80, tcpSYN|tcpACK, nil)}), want: ReasonForwarded, note: ReasonNoteMidstream},
+		{name: "reset of nothing", frame: ip(ipv4Packet{src: nodeAddr, dst: podAddr, protocol: 6, payload: tcpPayload(40002, 80, tcpRST, nil)}), want: ReasonForwarded},
+		{name: "first fragment", frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, fragment: 0x2000, payload: udpPayload(1, 2, nil)}), want: ReasonForwarded},
 		{name: "later fragment", frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, fragment: 0x00b9, payload: []byte{1}}), want: ReasonForwarded},
+		{name: "later fragment of nothing", frame: ip(ipv4Packet{src: nodeAddr, dst: podAddr, protocol: 17, fragment: 0x00b9, payload: []byte{1}}), want: ReasonFragmentUnknown},
 		{name: "for another", frame: ip(ipv4Packet{src: farAddr, dst: otherAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonNotForEndpoint},
 		{name: "multicast", frame: ip(ipv4Packet{src: nodeAddr, dst: "224.0.0.1", protocol: 2, payload: make([]byte, 8)}), want: ReasonNotForEndpoint},
 		{name: "truncated", frame: ip(ipv4Packet{src: farAddr, dst: podAddr, length: 100, protocol: 17}), want: ReasonTruncated},
@@ -316,8 +322,8 @@ func TestFromNetdev(t *testing.T) {
 	}
 	runCases(t, r, FromNetdev, r.eni1.Ifindex, []packetCase{
 		{name: "for the node", frame: ip(ipv4Packet{src: farAddr, dst: nodeAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonForwarded},
-		{name: "for a pod, by its ENI", ifindex: r.eni2.Ifindex, frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonForwarded},
-		{name: "for a pod, by another ENI", frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonForwarded, note: ReasonNoteWrongENIIn},
+		{name: "for a pod, by its ENI", ifindex: r.eni2.Ifindex, frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonDelivered},
+		{name: "for a pod, by another ENI", frame: ip(ipv4Packet{src: farAddr, dst: podAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonDelivered, note: ReasonNoteWrongENIIn},
 		{name: "for an address whose ENI is away", frame: ip(ipv4Packet{src: farAddr, dst: "192.168.1.77", protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonForwarded, note: ReasonNoteWrongENIIn},
 		{name: "for nobody here", frame: ip(ipv4Packet{src: farAddr, dst: otherAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonForwarded},
 		{name: "in a local pod's name", frame: ip(ipv4Packet{src: podAddr, dst: nodeAddr, protocol: 17, payload: udpPayload(1, 2, nil)}), want: ReasonSourceIsLocal},

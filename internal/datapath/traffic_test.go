@@ -52,9 +52,12 @@ func TestTraffic(t *testing.T) {
 		have := readCounters(t, n.d)
 		for _, c := range []Counter{
 			{Hook: FromPod, Direction: Egress, Reason: ReasonAnswered},
-			{Hook: FromPod, Direction: Egress, Reason: ReasonForwarded},
+			{Hook: FromPod, Direction: Egress, Reason: ReasonToStack},
+			{Hook: FromPod, Direction: Egress, Reason: ReasonDelivered},
+			{Hook: FromPod, Direction: Egress, Reason: ReasonSent},
 			{Hook: ToPod, Direction: Ingress, Reason: ReasonForwarded},
 			{Hook: FromNetdev, Direction: Ingress, Reason: ReasonForwarded},
+			{Hook: FromNetdev, Direction: Ingress, Reason: ReasonDelivered},
 			{Hook: ToNetdev, Direction: Egress, Reason: ReasonForwarded},
 			{Hook: ToNetdev, Direction: Egress, Reason: ReasonRedirected},
 		} {
@@ -124,9 +127,11 @@ func TestForgedPacketsAreDroppedAndCounted(t *testing.T) {
 			key := Counter{Hook: FromPod, Direction: Egress, Reason: c.want}
 			a.sendFrames(t, "eth0", c.frame)
 			wait(t, c.name+" is counted as "+c.want.String(), func() bool { return readCounters(t, n.d)[key] > before[key] })
-			passed := Counter{Hook: ToPod, Direction: Ingress, Reason: ReasonForwarded}
-			if after := readCounters(t, n.d); after[passed] != before[passed] {
-				t.Errorf("%s: reached the other pod", c.name)
+			after := readCounters(t, n.d)
+			for _, passed := range []Counter{{Hook: ToPod, Direction: Ingress, Reason: ReasonForwarded}, {Hook: FromPod, Direction: Egress, Reason: ReasonDelivered}} {
+				if after[passed] != before[passed] {
+					t.Errorf("%s: reached the other pod", c.name)
+				}
 			}
 		}
 	})
@@ -148,7 +153,7 @@ func TestForeignAddressInThePodIsUseless(t *testing.T) {
 	if diff[Counter{Hook: FromPod, Direction: Egress, Reason: ReasonSourceAddress}] == 0 {
 		t.Errorf("not counted: %v", diff)
 	}
-	if diff[Counter{Hook: ToNetdev, Direction: Egress, Reason: ReasonRedirected}] != 0 {
+	if diff[Counter{Hook: ToNetdev, Direction: Egress, Reason: ReasonRedirected}] != 0 || diff[Counter{Hook: FromPod, Direction: Egress, Reason: ReasonSent}] != 0 {
 		t.Errorf("left the node: %v", diff)
 	}
 }

@@ -33,6 +33,7 @@ const (
 	weftMapWeftEvents       = "weft_events"
 	weftMapWeftFragments    = "weft_fragments"
 	weftMapWeftIpcache      = "weft_ipcache"
+	weftMapWeftNatScratch   = "weft_nat_scratch"
 	weftProgCtStart         = "ct_start"
 	weftProgFromNetdev      = "from_netdev"
 	weftProgFromPod         = "from_pod"
@@ -110,6 +111,7 @@ type weftMapSpecs struct {
 	WeftEvents       *ebpf.MapSpec `ebpf:"weft_events"`
 	WeftFragments    *ebpf.MapSpec `ebpf:"weft_fragments"`
 	WeftIpcache      *ebpf.MapSpec `ebpf:"weft_ipcache"`
+	WeftNatScratch   *ebpf.MapSpec `ebpf:"weft_nat_scratch"`
 }
 
 // weftVariableSpecs contains global variables before they are loaded into the kernel.
@@ -155,6 +157,7 @@ type weftMaps struct {
 	WeftEvents       *ebpf.Map `ebpf:"weft_events"`
 	WeftFragments    *ebpf.Map `ebpf:"weft_fragments"`
 	WeftIpcache      *ebpf.Map `ebpf:"weft_ipcache"`
+	WeftNatScratch   *ebpf.Map `ebpf:"weft_nat_scratch"`
 }
 
 func (m *weftMaps) Close() error {
@@ -176,6 +179,7 @@ func (m *weftMaps) Close() error {
 		m.WeftEvents,
 		m.WeftFragments,
 		m.WeftIpcache,
+		m.WeftNatScratch,
 	)
 }
 

@@ -225,7 +225,7 @@ static __always_inline void event_packet_fill(struct __sk_buff *skb, struct weft
 }
 
 /* One packet that was dropped or passed. where is hook | direction << 8. */
-static __noinline int event_packet(struct __sk_buff *skb, __u32 type, __u32 where, __u32 code)
+__noinline int event_packet(struct __sk_buff *skb, __u32 type, __u32 where, __u32 code)
 {
 	struct weft_config *config = config_get();
 	struct weft_event_budget *budget;
@@ -296,8 +296,8 @@ static __always_inline void event_trace(struct __sk_buff *skb, __u32 hook, __u32
 }
 
 /* A flow that began or ended: what its entry says of it. */
-static __noinline int event_flow(__u32 type, const struct weft_ct_key *key,
-				 const struct weft_ct_entry *entry)
+__noinline int event_flow(__u32 type, const struct weft_ct_key *key,
+			  const struct weft_ct_entry *entry)
 {
 	struct weft_config *config = config_get();
 	struct weft_event_budget *budget;

@@ -29,68 +29,70 @@ struct extensions {
 	bool more;
 };
 
+/* One header further: 1; 0 where there is none to pass any more; -1 for what is refused. */
+static __always_inline int extensions_step(struct __sk_buff *skb, struct extensions *x, bool first)
+{
+	__u8 head[8];
+
+	switch (x->next) {
+	case IP_PROTO_HOPOPTS:
+		if (!first)
+			return -1;
+		break;
+	case IP_PROTO_ROUTING:
+	case IP_PROTO_DSTOPTS:
+	case IP_PROTO_MOBILITY:
+	case IP_PROTO_FRAGMENT:
+	case IP_PROTO_AH:
+		break;
+	default:
+		return 0;
+	}
+	/* A later fragment: its headers came with the first. */
+	if (x->fragment)
+		return 0;
+	if (x->offset > PACKET_OFFSET_MAX || bpf_skb_load_bytes(skb, x->offset, head, sizeof(head)))
+		return -1;
+	switch (x->next) {
+	case IP_PROTO_FRAGMENT:
+		if (x->fragmented)
+			return -1;
+		x->fragment = ((__u16)head[2] << 8 | head[3]) & 0xfff8;
+		x->more = head[3] & 1;
+		x->fragmented = x->fragment || x->more;
+		__builtin_memcpy(&x->id, head + 4, sizeof(x->id));
+		x->offset += 8;
+		break;
+	case IP_PROTO_AH:
+		x->offset += ((__u32)head[1] + 2) * 4;
+		break;
+	case IP_PROTO_ROUTING:
+		/* Segments left: it would go on to an address that nobody has looked at. */
+		if (head[3])
+			return -1;
+		/* fall through */
+	default:
+		x->offset += ((__u32)head[1] + 1) * 8;
+	}
+	x->next = head[0];
+	return 1;
+}
+
 __noinline int extensions_walk(struct __sk_buff *skb, struct extensions *x)
 {
-	__u32 offset;
-	__u8 next;
-	__u8 head[8];
+	int more;
 
 	if (!x)
 		return -1;
-	offset = x->offset;
-	next = x->next;
-
-	for (int i = 0; i <= EXTENSIONS_MAX; i++) {
-		switch (next) {
-		case IP_PROTO_HOPOPTS:
-			if (i > 0)
-				return -1; /* only ever the first */
-			break;
-		case IP_PROTO_ROUTING:
-		case IP_PROTO_DSTOPTS:
-		case IP_PROTO_MOBILITY:
-		case IP_PROTO_FRAGMENT:
-		case IP_PROTO_AH:
-			break;
-		default:
-			x->offset = offset;
-			x->next = next;
-			return 0;
-		}
-		/* One more than allowed, or a later fragment, whose headers came with the first. */
-		if (i == EXTENSIONS_MAX || offset > PACKET_OFFSET_MAX)
-			return -1;
-		if (x->fragmented && x->fragment) {
-			x->offset = offset;
-			x->next = next;
-			return 0;
-		}
-		if (bpf_skb_load_bytes(skb, offset, head, sizeof(head)))
-			return -1;
-		switch (next) {
-		case IP_PROTO_FRAGMENT:
-			if (x->fragmented)
-				return -1;
-			x->fragment = ((__u16)head[2] << 8 | head[3]) & 0xfff8;
-			x->more = head[3] & 1;
-			x->fragmented = x->fragment || x->more;
-			__builtin_memcpy(&x->id, head + 4, sizeof(x->id));
-			offset += 8;
-			break;
-		case IP_PROTO_AH:
-			offset += ((__u32)head[1] + 2) * 4;
-			break;
-		case IP_PROTO_ROUTING:
-			/* Segments left: it would go on to an address that nobody has looked at. */
-			if (head[3])
-				return -1;
-			/* fall through */
-		default:
-			offset += ((__u32)head[1] + 1) * 8;
-		}
-		next = head[0];
+		/* The verifier of 6.1 refuses a loop that ends with a call. */
+#pragma unroll
+	for (int i = 0; i < EXTENSIONS_MAX; i++) {
+		more = extensions_step(skb, x, i == 0);
+		if (more <= 0)
+			return more;
 	}
-	return -1;
+	/* One more than allowed? */
+	return extensions_step(skb, x, false) ? -1 : 0;
 }
 
 struct {

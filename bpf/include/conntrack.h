@@ -341,17 +341,19 @@ static __always_inline void ct_watch(const struct weft_config *config,
 }
 
 /* Writes the entry in weft_ct_scratch and puts it into the table. side is the sender's. */
-__noinline int ct_insert(const struct flow *f, const struct weft_ct_key *key,
+__noinline int ct_insert(const struct flow *f, const struct weft_ct_key *tuple,
 			 const struct ct_new *n, __u32 side, __u32 now)
 {
+	struct weft_ct_key own, *key = &own; /* 6.1 takes no key from a caller's memory */
 	struct weft_config *config = config_get();
 	struct weft_ct_entry *e;
 	__u32 zero = 0;
 	int err;
 
 	e = bpf_map_lookup_elem(&weft_ct_scratch, &zero);
-	if (!e || !config || !f || !key || !n)
+	if (!e || !config || !f || !tuple || !n)
 		return -1;
+	own = *tuple;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->generation = n->generation ? n->generation : bpf_get_prandom_u32() | 1;
 	e->flags = n->flags & ~(CT_ESTABLISHED | CT_NO_PROMOTION | CT_ALIAS);
@@ -416,16 +418,22 @@ static __always_inline int ct_create(const struct flow *f, struct ct_hit *hit,
  * Moves a flow to the table of established ones, with its alias. The alias goes first and leaves
  * last: whoever looks for it finds it in one of the tables.
  */
-__noinline int ct_promote(const struct weft_ct_key *key, struct weft_ct_entry *e, __u32 now)
+__noinline int ct_promote(const struct weft_ct_key *tuple, __u32 now)
 {
+	struct weft_ct_key own, *key = &own; /* 6.1 takes no key from a caller's memory */
 	struct weft_config *config = config_get();
 	struct weft_ct_key alias;
-	struct weft_ct_entry *a;
+	struct weft_ct_entry *a, *e;
 	bool translated;
 	long err;
 
-	if (!key || !e || !config)
+	if (!tuple || !config)
 		return false;
+	own = *tuple;
+	e = bpf_map_lookup_elem(&weft_ct_new, key);
+	/* It was evicted meanwhile. */
+	if (!e)
+		return true;
 	translated = e->flags & CT_NAT;
 	e->flags |= CT_ESTABLISHED;
 	e->flags &= ~CT_NO_PROMOTION;
@@ -478,7 +486,7 @@ static __noinline int ct_advance(const struct weft_config *config, const struct 
 	case TCP_ESTABLISHED:
 		if (hit->established)
 			break;
-		if (!ct_promote(&hit->key, e, hit->now))
+		if (!ct_promote(&hit->key, hit->now))
 			return REASON_NOTE_CT_FULL;
 		e = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
 		if (e) {

@@ -42,6 +42,7 @@ func NewCommand() *cobra.Command {
 			}
 			// A connection that began before kube-proxy did is never translated: only a new one gets through.
 			o.REST.Dial = (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+			o.Pod = os.Getenv("POD_NAME")
 			o.Log.Info("weft-operator starts", "version", version.String())
 			return Run(cmd.Context(), o)
 		},

@@ -43,6 +43,8 @@ type Options struct {
 	MetricsAddr string
 	// LeaseNamespace holds the lease.
 	LeaseNamespace string
+	// Pod that the operator runs in; empty: no pod.
+	Pod string
 	// EC2 is what is asked of the cloud; nil: AWS's, by the SDK's standard environment.
 	EC2 func(m *Metrics) ec2.API
 	Log *slog.Logger
@@ -145,8 +147,13 @@ func NewScheme() (*runtime.Scheme, error) {
 
 func newManager(o Options, scheme *runtime.Scheme) (manager.Manager, error) {
 	lease, renew, retry := 15*time.Second, 10*time.Second, 2*time.Second
+	lock, err := leaseLock(o, renew)
+	if err != nil {
+		return nil, fmt.Errorf("lease %s: %w", LeaseName, err)
+	}
 	return ctrl.NewManager(o.REST, ctrl.Options{
-		Scheme: scheme, Logger: logr.FromSlogHandler(o.Log.Handler()),
+		LeaderElectionResourceLockInterface: lock,
+		Scheme:                              scheme, Logger: logr.FromSlogHandler(o.Log.Handler()),
 		LeaderElection: true, LeaderElectionID: LeaseName, LeaderElectionNamespace: o.LeaseNamespace,
 		LeaderElectionReleaseOnCancel: true, LeaseDuration: &lease, RenewDeadline: &renew, RetryPeriod: &retry,
 		Metrics:                metricsserver.Options{BindAddress: o.MetricsAddr},

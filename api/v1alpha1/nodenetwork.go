@@ -183,6 +183,9 @@ const (
 	ReasonStarting = "Starting"
 	// ConditionDatapathReady (agent): programs are loaded and attached.
 	ConditionDatapathReady = "DatapathReady"
+	// ReasonInterfaceMissing of ConditionInterfacesReady: the node has no device with the MAC of an ENI that it was
+	// assigned. The operator asks EC2 at once what became of it.
+	ReasonInterfaceMissing = "InterfaceMissing"
 	// ConditionInterfacesReady (agent): every assigned ENI has been found and set up.
 	ConditionInterfacesReady = "InterfacesReady"
 	// ConditionAddressesAssigned (operator): EC2 gave what the node needs. When False, reason is the EC2

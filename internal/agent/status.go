@@ -108,7 +108,7 @@ func condition(kind string, ok bool, reason, message, badReason, badMessage stri
 
 func interfacesCondition(missing []string, err error) metav1.Condition {
 	if len(missing) > 0 {
-		return condition(v1alpha1.ConditionInterfacesReady, false, "", "", "InterfaceMissing",
+		return condition(v1alpha1.ConditionInterfacesReady, false, "", "", v1alpha1.ReasonInterfaceMissing,
 			fmt.Sprintf("assigned, but no device has the MAC of: %s", strings.Join(missing, ", ")))
 	}
 	return condition(v1alpha1.ConditionInterfacesReady, err == nil, "SetUp", "every assigned interface is set up", "SetUpFailed", errText(err))

@@ -326,6 +326,30 @@ func (v *Inventory) Doubt(instanceID string) {
 	}
 }
 
+// settled is how long after it attached an ENI its device is there for certain.
+const settled = 10 * time.Second
+
+// Lost: the node finds no device for an ENI that it should have. EC2 is asked again, and believed at once if it too
+// says that the ENI isn't attached: two who agree need no time to pass. While an ENI is new its device may be yet to come.
+func (v *Inventory) Lost(instanceID string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	i := v.instances[instanceID]
+	if i == nil {
+		return
+	}
+	now := v.now()
+	for _, e := range i.enis {
+		if now.Sub(e.attachedAt) < settled {
+			return
+		}
+	}
+	i.fresh = false
+	for _, e := range i.enis {
+		e.attachedAt = time.Time{}
+	}
+}
+
 // Limit remembers for a while that an instance takes no more than n interfaces.
 func (v *Inventory) Limit(instanceID string, n int) {
 	v.mu.Lock()

@@ -38,8 +38,8 @@ func watchNodes(mgr manager.Manager, r *Nodes, resynced <-chan event.GenericEven
 		For(&corev1.Node{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 			return nodeChanged(e.ObjectOld, e.ObjectNew)
 		}})).
-		Watches(&v1alpha1.NodeNetwork{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-			return networkChanged(e.ObjectOld, e.ObjectNew)
+		Watches(&v1alpha1.NodeNetwork{}, &networkHandler{inventory: r.Inventory}, builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+			return networkChanged(e.ObjectOld, e.ObjectNew) || lost(e.ObjectOld, e.ObjectNew) != ""
 		}})).
 		Watches(&corev1.Pod{}, podHandler{}).
 		WatchesRawSource(source.Channel(resynced, &handler.EnqueueRequestForObject{})).
@@ -80,6 +80,35 @@ func networkChanged(before, after client.Object) bool {
 	x.Conditions, y.Conditions = nil, nil
 	return a.UID != b.UID || !equality.Semantic.DeepEqual(a.Spec, b.Spec) || !equality.Semantic.DeepEqual(x, y) ||
 		!equality.Semantic.DeepEqual(a.OwnerReferences, b.OwnerReferences)
+}
+
+// lost is the instance of a node whose agent says anew that it finds no device for an ENI.
+func lost(before, after client.Object) string {
+	a, ok1 := before.(*v1alpha1.NodeNetwork)
+	b, ok2 := after.(*v1alpha1.NodeNetwork)
+	if !ok1 || !ok2 {
+		return ""
+	}
+	was := meta.FindStatusCondition(a.Status.Conditions, v1alpha1.ConditionInterfacesReady)
+	is := meta.FindStatusCondition(b.Status.Conditions, v1alpha1.ConditionInterfacesReady)
+	if is == nil || is.Reason != v1alpha1.ReasonInterfaceMissing || was != nil && was.Reason == is.Reason && was.Message == is.Message {
+		return ""
+	}
+	return b.Spec.InstanceID
+}
+
+// networkHandler reconciles a NodeNetwork's node, and has its instance described if the node lost an ENI.
+type networkHandler struct {
+	handler.EnqueueRequestForObject
+	inventory *Inventory
+}
+
+// Update implements handler.EventHandler.
+func (h *networkHandler) Update(ctx context.Context, e event.UpdateEvent, q queue) {
+	if id := lost(e.ObjectOld, e.ObjectNew); id != "" {
+		h.inventory.Lost(id)
+	}
+	h.EnqueueRequestForObject.Update(ctx, e, q)
 }
 
 // podHandler reconciles the node of a pod that waits for an address, or no longer does.

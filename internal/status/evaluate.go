@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -21,6 +22,7 @@ const (
 
 // Evaluate judges a snapshot.
 func Evaluate(s Snapshot) Report {
+	s.Own, s.Pods = here(s.Own, s.Nodes), here(s.Pods, s.Nodes)
 	e := &evaluation{Snapshot: s, report: Report{Namespace: s.Namespace}, networks: map[string]*v1alpha1.NodeNetwork{}}
 	for i := range s.NodeNetworks {
 		e.networks[s.NodeNetworks[i].Name] = &s.NodeNetworks[i]
@@ -44,6 +46,16 @@ func Evaluate(s Snapshot) Report {
 	r := e.report
 	r.Healthy = r.OK(false)
 	return r
+}
+
+// here are the pods whose node is there, or that have none yet. Kubernetes keeps those of a node that is gone for a
+// while longer; nothing will become of them.
+func here(pods []corev1.Pod, nodes []corev1.Node) []corev1.Pod {
+	known := map[string]bool{"": true}
+	for i := range nodes {
+		known[nodes[i].Name] = true
+	}
+	return slices.DeleteFunc(slices.Clone(pods), func(p corev1.Pod) bool { return !known[p.Spec.NodeName] })
 }
 
 type evaluation struct {
@@ -253,7 +265,7 @@ func (e *evaluation) nodes() {
 		for _, kind := range []string{v1alpha1.ConditionInterfacesReady, v1alpha1.ConditionDatapathReady} {
 			if c := meta.FindStatusCondition(n.Status.Conditions, kind); c != nil && c.Status == metav1.ConditionFalse && serving[node.Name] {
 				report := e.fail
-				if c.Reason == "InterfaceMissing" {
+				if c.Reason == v1alpha1.ReasonInterfaceMissing {
 					// Just attached, or the operator attaches it again.
 					report = e.pend
 				}

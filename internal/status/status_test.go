@@ -127,6 +127,11 @@ func TestEvaluate(t *testing.T) {
 		{name: "all is well", nodes: 3},
 		{name: "not installed", nodes: 1, change: func(s *Snapshot) { *s = Snapshot{Namespace: "kube-system", Nodes: s.Nodes} },
 			errors: []string{"DaemonSet kube-system/weft: is not there: weft is not installed"}},
+		{name: "an agent of a node that is gone", nodes: 2, change: func(s *Snapshot) {
+			p := pod("weft-node-gone", AgentName, "node-gone")
+			p.Status.Conditions = nil
+			s.Own = append(s.Own, p)
+		}},
 		{name: "an interface was taken away", nodes: 2, change: func(s *Snapshot) {
 			condition(s, v1alpha1.ConditionInterfacesReady, metav1.ConditionFalse, "InterfaceMissing", "assigned, but no device has the MAC of: eni-1")
 		}, errors: []string{"node node-0: InterfacesReady is False: InterfaceMissing: assigned, but no device has the MAC of: eni-1; pods on it have no network"}},

@@ -175,9 +175,14 @@ func (u *uninstall) cleanNodes(ctx context.Context) error {
 	for _, node := range strings.Fields(d.Annotations[uncleanedAnnotation]) {
 		nodes[node] = true
 	}
+	imageless := map[string]error{}
 	for _, p := range pods.Items {
-		if p.Spec.NodeName != "" {
-			nodes[p.Spec.NodeName] = true
+		if p.Spec.NodeName == "" {
+			continue
+		}
+		nodes[p.Spec.NodeName] = true
+		if image := missingImage(&p); image != "" {
+			imageless[p.Spec.NodeName] = fmt.Errorf("image %s is missing: %s", image, waitingFor(&p))
 		}
 	}
 	// On no node, but still there: a second uninstall finds its template, and which nodes had an agent.
@@ -194,6 +199,11 @@ func (u *uninstall) cleanNodes(ctx context.Context) error {
 	for node := range nodes {
 		if _, err := u.client.Kube.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{}); apierrors.IsNotFound(err) {
 			continue // it went since, and what was on it too
+		}
+		if err := imageless[node]; err != nil {
+			// A job would wait for the image that the agent waited for.
+			errs = append(errs, fmt.Errorf("node %s: %w", node, err))
+			continue
 		}
 		job, err := u.startJob(ctx, agentJob(d, node))
 		if err != nil {

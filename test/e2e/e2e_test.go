@@ -53,17 +53,21 @@ func TestWalkthroughs(t *testing.T) {
 		if !match.MatchString(name) {
 			continue
 		}
+		// Of two labs side by side one mostly waits while the other works; -parallel says how many.
+		lab := fmt.Sprintf("e%d%c", os.Getpid(), 'a'+ran)
 		ran++
-		t.Run(name, func(t *testing.T) { script(t, root, f) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			script(t, root, f, lab)
+		})
 	}
 	if ran == 0 {
 		t.Fatalf("no script of testdata matches %q", *walk)
 	}
 }
 
-// script runs one file. However it ends, its lab goes.
-func script(t *testing.T, root, file string) {
-	lab := fmt.Sprintf("e2e%d", os.Getpid())
+// script runs one file on the lab. However it ends, its lab goes.
+func script(t *testing.T, root, file, lab string) {
 	bin := filepath.Join(root, "bin")
 	remove := func() {
 		if out, err := exec.Command(filepath.Join(bin, "lab"), "delete", "cluster", "--name", lab).CombinedOutput(); err != nil {

@@ -18,6 +18,7 @@ import (
 func (a *agent) serveAPI(ctx context.Context) error {
 	s := agentapi.NewServer(a.Log)
 	s.JSON("GET /v1/status", func(*http.Request) (any, error) { return a.health(), nil })
+	a.registerFlows(s)
 	s.JSON("GET /v1/peers", func(*http.Request) (any, error) { return a.peerReport() })
 	return s.Serve(ctx, a.paths.api())
 }

@@ -14,6 +14,7 @@ type metrics struct {
 	a                             *agent
 	addresses, endpoints, waiting *prometheus.Desc
 	ready, packets, bytes         *prometheus.Desc
+	events                        *prometheus.Desc
 	peers                         peerMetrics
 }
 

@@ -40,6 +40,7 @@ type Config struct {
 	MasqueradeInterfaces  []string        `json:"egressMasqueradeInterfaces"` // empty: every ENI
 	BPF                   BPF             `json:"bpf"`
 	IPMasqAgent           IPMasqAgent     `json:"ipMasqAgent"`
+	Events                Events          `json:"events"`
 	HealthChecking        bool            `json:"healthChecking"`                  // nodes probe each other
 	ICMPFailureThreshold  int             `json:"healthCheckICMPFailureThreshold"` // failures in a row, of TCP too
 	NodeHealth            NodeHealth      `json:"nodeHealth"`
@@ -89,6 +90,16 @@ type IPMasqAgent struct {
 	Enabled bool `json:"enabled"`
 }
 
+// Events bounds what the datapath tells and the agent remembers.
+type Events struct {
+	// PerSecond bounds each type of event on each CPU; what is above is only counted. 0: none are told.
+	PerSecond int `json:"perSecond"`
+	// Keep is how many of the last ones the agent keeps.
+	Keep int `json:"keep"`
+	// RingBytes is the size of the ring between programs and agent, a power of two.
+	RingBytes int `json:"ringBytes"`
+}
+
 // NodeHealth says how nodes probe each other.
 type NodeHealth struct {
 	Interval metav1.Duration `json:"interval"` // of rounds
@@ -111,6 +122,7 @@ func Default() Config {
 		RoutingMode:           "native",
 		EnableIPv4Masquerade:  true,
 		BPF:                   BPF{Masquerade: true},
+		Events:                Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
 		HealthChecking:        true,
 		ICMPFailureThreshold:  3,
 		NodeHealth:            NodeHealth{Interval: metav1.Duration{Duration: 10 * time.Second}, Timeout: metav1.Duration{Duration: 2 * time.Second}, Sample: 32},

@@ -21,6 +21,7 @@ import (
 	"github.com/weft-cni/weft/internal/agent"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/runtimeservice"
 	"github.com/weft-cni/weft/internal/service"
 )
@@ -261,6 +262,13 @@ func (g given) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v
 // WatchServices knows of none.
 func (g given) WatchServices(ctx context.Context, _ *service.Table, synced func()) error {
 	synced()
+	<-ctx.Done()
+	return nil
+}
+
+// WatchPeers knows of none.
+func (g given) WatchPeers(ctx context.Context, changed func([]nodehealth.Peer)) error {
+	changed(nil)
 	<-ctx.Done()
 	return nil
 }

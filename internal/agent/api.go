@@ -20,6 +20,7 @@ func (a *agent) serveAPI(ctx context.Context) error {
 	s.JSON("GET /v1/status", func(*http.Request) (any, error) { return a.health(), nil })
 	a.registerFlows(s)
 	s.JSON("GET /v1/peers", func(*http.Request) (any, error) { return a.peerReport() })
+	a.registerWhy(s)
 	return s.Serve(ctx, a.paths.api())
 }
 

@@ -30,6 +30,8 @@ type Datapath interface {
 	EventStats() ([]datapath.EventStat, error)
 	Watch() datapath.Watch
 	SetWatch(datapath.Watch) error
+	Connections(func(datapath.Connection) bool) error
+	ConntrackStats() (datapath.ConntrackStats, error)
 	Close() error
 }
 

@@ -52,6 +52,7 @@ func New(deps Deps) *cobra.Command {
 		newStatus(e),
 		newVersion(e),
 		newMonitor(e),
+		newWhy(e),
 		connectivity.NewCommand(e.cluster.Config, "ghcr.io/weft-cni/probe:"+version.Version),
 	)
 	return root

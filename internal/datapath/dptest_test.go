@@ -34,6 +34,8 @@ type driven interface {
 	Configure(datapath.Settings) error
 	Settings() datapath.Settings
 	SetWatch(datapath.Watch) error
+	Connections(func(datapath.Connection) bool) error
+	ConntrackStats() (datapath.ConntrackStats, error)
 	Watch() datapath.Watch
 	EventStats() ([]datapath.EventStat, error)
 	ReadEvents(context.Context, func([]datapath.Event, int)) error

@@ -3,8 +3,12 @@ package remote
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // maxLine is more than any line that an agent sends.
@@ -29,6 +33,38 @@ func (a *Agents) Stream(ctx context.Context, agent Agent, path string, each func
 		return fmt.Errorf("node %s: %w", agent.Node, err)
 	}
 	return s.end()
+}
+
+// Gather reads the lines of several agents' answers, several at once, in no order. A node that doesn't
+// answer is among the errors, and the others' lines are returned all the same.
+func Gather[T any](ctx context.Context, a *Agents, agents []Agent, path string) ([]T, error) {
+	var (
+		mu   sync.Mutex
+		all  []T
+		errs []error
+	)
+	g := new(errgroup.Group)
+	g.SetLimit(askAtOnce)
+	for _, agent := range agents {
+		g.Go(func() error {
+			var own []T
+			err := a.Stream(ctx, agent, path, func(line []byte) error {
+				var v T
+				if err := json.Unmarshal(line, &v); err != nil {
+					return fmt.Errorf("node %s: a line was not understood: %w; is the agent of another version?", agent.Node, err)
+				}
+				own = append(own, v)
+				return nil
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, own...)
+			errs = append(errs, err)
+			return nil
+		})
+	}
+	_ = g.Wait() // nothing returns an error
+	return all, errors.Join(errs...)
 }
 
 type writer func([]byte) error

@@ -30,6 +30,8 @@ type Kernel struct {
 	counters  map[datapath.Counter]datapath.Counter
 	fail      map[string]error
 	ring      ring
+
+	connections []datapath.Connection
 	// Exists tells whether a device is there; nil: every device is.
 	Exists func(ifindex int) bool
 }

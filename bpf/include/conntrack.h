@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 #pragma once
 
-#include <linux/errno.h>
 #include <stdbool.h>
 
+#include "ct_table.h"
 #include "event.h"
 #include "flow.h"
 #include "maps.h"
@@ -12,24 +12,9 @@
 #include "tcp_state.h"
 
 /*
- * Connection tracking. weft_ct_new is an LRU of flows that begin and of flows without an
- * established state; weft_ct_est holds established ones, which no flood of new ones can evict.
- * Hooks run with bottom halves off, and so does the timer, so on one CPU nothing comes between.
+ * Connection tracking. Hooks run with bottom halves off, and so does the timer, so on one CPU
+ * nothing comes between.
  */
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct weft_ct_key);
-	__type(value, struct weft_ct_entry);
-	__uint(max_entries, 262144);
-} weft_ct_new SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, struct weft_ct_key);
-	__type(value, struct weft_ct_entry);
-	__uint(max_entries, 524288);
-} weft_ct_est SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -188,11 +173,11 @@ static __always_inline bool ct_lookup(const struct flow *f, struct ct_hit *hit)
 	hit->established = false;
 	hit->stale = false;
 	if (ct_has_flags(&hit->key)) {
-		e = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
+		e = ct_get(&hit->key, true);
 		hit->established = !!e;
 	}
 	if (!e)
-		e = bpf_map_lookup_elem(&weft_ct_new, &hit->key);
+		e = ct_get(&hit->key, false);
 	hit->entry = e;
 	if (!e)
 		return false;
@@ -246,11 +231,11 @@ static __always_inline bool ct_lookup_primary(const struct flow *f, const struct
 	hit->stale = false;
 	hit->established = alias->established;
 	if (ct_has_flags(&hit->key)) {
-		e = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
+		e = ct_get(&hit->key, true);
 		hit->established = !!e;
 	}
 	if (!e)
-		e = bpf_map_lookup_elem(&weft_ct_new, &hit->key);
+		e = ct_get(&hit->key, false);
 	hit->entry = e;
 	return e && e->generation == a->generation && !ct_expired(e, hit->now) &&
 	       !ct_stale(e, &hit->key, !hit->side, &hit->to);
@@ -267,12 +252,12 @@ __noinline int ct_alias_delete(const struct weft_ct_key *key, const struct weft_
 	if (!key || !e)
 		return 0;
 	ct_alias_key(key, e, &alias);
-	a = bpf_map_lookup_elem(&weft_ct_est, &alias);
-	if (a && a->generation == e->generation && !bpf_map_delete_elem(&weft_ct_est, &alias))
+	a = ct_get(&alias, true);
+	if (a && a->generation == e->generation && !ct_take_out(&alias, true))
 		CT_COUNT(removed);
-	a = bpf_map_lookup_elem(&weft_ct_new, &alias);
+	a = ct_get(&alias, false);
 	if (a && a->generation == e->generation)
-		bpf_map_delete_elem(&weft_ct_new, &alias);
+		ct_take_out(&alias, false);
 	return 0;
 }
 
@@ -293,10 +278,10 @@ static __always_inline void ct_remove(const struct weft_ct_key *key, struct weft
 	if (e->flags & CT_NAT)
 		ct_alias_delete(key, e);
 	if (established) {
-		if (!bpf_map_delete_elem(&weft_ct_est, key))
+		if (!ct_take_out(key, true))
 			CT_COUNT(removed);
 	} else {
-		bpf_map_delete_elem(&weft_ct_new, key);
+		ct_take_out(key, false);
 	}
 }
 
@@ -384,7 +369,7 @@ __noinline int ct_insert(const struct flow *f, const struct weft_ct_key *tuple,
 	if (key->protocol != IP_PROTO_TCP || n->flags & CT_NAT)
 		ct_watch(config, key, e, now);
 	/* Another CPU may have made it meanwhile: what its packet said must not be lost. */
-	err = bpf_map_update_elem(&weft_ct_new, key, e, BPF_NOEXIST);
+	err = ct_put(key, e, false);
 	if (err) {
 		CT_COUNT(failed);
 	} else {
@@ -430,7 +415,7 @@ __noinline int ct_promote(const struct weft_ct_key *tuple, __u32 now)
 	if (!tuple || !config)
 		return false;
 	own = *tuple;
-	e = bpf_map_lookup_elem(&weft_ct_new, key);
+	e = ct_get(key, false);
 	/* It was evicted meanwhile. */
 	if (!e)
 		return true;
@@ -439,12 +424,11 @@ __noinline int ct_promote(const struct weft_ct_key *tuple, __u32 now)
 	e->flags &= ~CT_NO_PROMOTION;
 	if (translated) {
 		ct_alias_key(key, e, &alias);
-		a = bpf_map_lookup_elem(&weft_ct_new, &alias);
-		if (!a || a->generation != e->generation ||
-		    bpf_map_update_elem(&weft_ct_est, &alias, a, BPF_NOEXIST))
+		a = ct_get(&alias, false);
+		if (!a || a->generation != e->generation || ct_put(&alias, a, true))
 			goto full;
 	}
-	err = bpf_map_update_elem(&weft_ct_est, key, e, BPF_NOEXIST);
+	err = ct_put(key, e, true);
 	if (err == -EEXIST)
 		goto other; /* another CPU is at it, with the other side's packet */
 	if (err)
@@ -452,21 +436,21 @@ __noinline int ct_promote(const struct weft_ct_key *tuple, __u32 now)
 	/* What isn't in the ring would never leave. */
 	if (!ring_push(CT_RING_EST, key, e->generation, now + ring_wait(config, CT_RING_EST),
 		       RING_RESERVE)) {
-		bpf_map_delete_elem(&weft_ct_est, key);
+		ct_take_out(key, true);
 		goto full_alias;
 	}
 	if (translated) {
-		bpf_map_delete_elem(&weft_ct_new, &alias);
+		ct_take_out(&alias, false);
 		CT_COUNT(inserted);
 	}
-	bpf_map_delete_elem(&weft_ct_new, key);
+	ct_take_out(key, false);
 	CT_COUNT(promoted);
 	CT_COUNT(inserted);
 other:
 	return true;
 full_alias:
 	if (translated)
-		bpf_map_delete_elem(&weft_ct_est, &alias);
+		ct_take_out(&alias, true);
 full:
 	e->flags &= ~CT_ESTABLISHED;
 	/* Every packet would try again; as it is, one does each second. */
@@ -488,7 +472,7 @@ static __noinline int ct_advance(const struct weft_config *config, const struct 
 			break;
 		if (!ct_promote(&hit->key, hit->now))
 			return REASON_NOTE_CT_FULL;
-		e = bpf_map_lookup_elem(&weft_ct_est, &hit->key);
+		e = ct_get(&hit->key, true);
 		if (e) {
 			hit->entry = e;
 			hit->established = true;
@@ -562,10 +546,15 @@ static __always_inline int ct_update(const struct flow *f, struct ct_hit *hit)
 		e->expires = hit->now + lifetime;
 		renewed = true;
 	}
+	if (renewed)
+		ct_touch(&hit->key, e, hit->established);
 	if (!ct_has_flags(&hit->key))
 		return REASON_FORWARDED;
 	if (tcp_closed(e->side[0].tcp, e->side[1].tcp) ||
-	    (!hit->established && (renewed || !(e->flags & CT_NO_PROMOTION))))
+	    (!hit->established && (renewed || !(e->flags & CT_NO_PROMOTION)))) {
+		if (!renewed)
+			ct_touch(&hit->key, e, hit->established);
 		return ct_advance(config, f, hit);
+	}
 	return REASON_FORWARDED;
 }

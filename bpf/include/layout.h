@@ -190,6 +190,9 @@ struct weft_ct_verdict {
 
 /* weft_ct_new (an LRU: beginning, closing and datagram flows), weft_ct_est (established TCP flows).
  */
+#ifdef WEFT_NEXT
+#define weft_ct_entry weft_ct_entry_previous
+#endif
 struct weft_ct_entry {
 	__u32 expires;	  /* jiffies */
 	__u32 generation; /* of this entry: tells it from a later one with the same key */
@@ -206,6 +209,14 @@ struct weft_ct_entry {
 	__u32 told;	/* what events have been sent of this flow */
 	__u32 nat_seen; /* jiffies: its alias was looked for */
 };
+#ifdef WEFT_NEXT
+/* For the tests of an upgrade: as if a version with another layout came next. */
+#undef weft_ct_entry
+struct weft_ct_entry {
+	__u64 next;
+	struct weft_ct_entry_previous;
+};
+#endif
 
 /* Rings of keys of entries that have to be looked at when they may have expired. */
 enum weft_ct_ring_name {

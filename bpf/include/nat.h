@@ -100,9 +100,9 @@ static __always_inline bool nat_left(struct nat_scratch *s, const struct weft_ct
 	ct_key_make(&s->flow, &f->dst, nat_one_id(f) ? alias->nat_port : f->dport, &alias->nat_addr,
 		    alias->nat_port, f->protocol);
 	if (ct_has_flags(&s->flow))
-		e = bpf_map_lookup_elem(&weft_ct_est, &s->flow);
+		e = ct_get(&s->flow, true);
 	if (!e)
-		e = bpf_map_lookup_elem(&weft_ct_new, &s->flow);
+		e = ct_get(&s->flow, false);
 	return !e || e->generation != alias->generation || ct_expired(e, now);
 }
 
@@ -112,8 +112,8 @@ static __always_inline bool nat_left(struct nat_scratch *s, const struct weft_ct
  */
 static __always_inline bool nat_take(struct nat_scratch *s, const struct flow *f, __u32 now)
 {
-	if (bpf_map_update_elem(&weft_ct_new, &s->key, &s->entry, BPF_NOEXIST)) {
-		struct weft_ct_entry *other = bpf_map_lookup_elem(&weft_ct_new, &s->key);
+	if (ct_put(&s->key, &s->entry, false)) {
+		struct weft_ct_entry *other = ct_get(&s->key, false);
 		__u32 generation;
 
 		if (!other)
@@ -125,12 +125,12 @@ static __always_inline bool nat_take(struct nat_scratch *s, const struct flow *f
 		if (__sync_val_compare_and_swap(&other->generation, generation,
 						s->entry.generation) != generation)
 			return false;
-		bpf_map_delete_elem(&weft_ct_new, &s->key);
-		if (bpf_map_update_elem(&weft_ct_new, &s->key, &s->entry, BPF_NOEXIST))
+		ct_take_out(&s->key, false);
+		if (ct_put(&s->key, &s->entry, false))
 			return false;
 	}
-	if (ct_has_flags(&s->key) && bpf_map_lookup_elem(&weft_ct_est, &s->key)) {
-		bpf_map_delete_elem(&weft_ct_new, &s->key);
+	if (ct_has_flags(&s->key) && ct_get(&s->key, true)) {
+		ct_take_out(&s->key, false);
 		return false;
 	}
 	return true;
@@ -265,7 +265,7 @@ __noinline __u32 nat_keep(const struct flow *f, struct weft_ct_entry *entry)
 		return REASON_FORWARDED;
 	entry->nat_seen = now;
 	nat_key(f, &entry->nat_addr, entry->nat_port, &s->key);
-	alias = bpf_map_lookup_elem(&weft_ct_new, &s->key);
+	alias = ct_get(&s->key, false);
 	if (alias && alias->generation == entry->generation)
 		return REASON_FORWARDED;
 	nat_alias(&s->entry, f, entry->generation, now);

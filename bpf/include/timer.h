@@ -36,11 +36,11 @@ static __always_inline bool timer_visit(const struct timer_walk *w, const struct
 	bool established = false;
 
 	if (w->ring != CT_RING_NEW) {
-		e = bpf_map_lookup_elem(&weft_ct_est, key);
+		e = ct_get(key, true);
 		established = !!e;
 	}
 	if (!e && w->ring != CT_RING_EST)
-		e = bpf_map_lookup_elem(&weft_ct_new, key);
+		e = ct_get(key, false);
 	if (!e || e->generation != generation)
 		return false;
 	/*

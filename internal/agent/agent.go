@@ -345,24 +345,37 @@ func (a *agent) attachAll() error {
 	if err := a.programs.tell(settings(a.Config, v), prefixes(v, a.services.all())); err != nil {
 		return err
 	}
+	there, err := a.existing(known)
+	if err != nil {
+		return err
+	}
+	if err := a.programs.prepare(rep.Found, v.owners, known, there); err != nil {
+		a.Log.Warn("not everything is known to the datapath before its programs are replaced", "err", err)
+	}
 	if err := a.programs.sync(rep.Found, v.owners, known); err != nil {
 		return err
 	}
+	for _, e := range there {
+		if err := a.programs.Attach(e); err != nil {
+			return err
+		}
+	}
+	return a.programs.prune(there)
+}
+
+// existing are those of the endpoints whose device is there.
+func (a *agent) existing(known []endpoint.Endpoint) ([]endpoint.Endpoint, error) {
 	var there []endpoint.Endpoint
 	for _, e := range known {
 		exists, err := a.node.Exists(e)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if !exists {
-			continue
+		if exists {
+			there = append(there, e)
 		}
-		if err := a.programs.Attach(e); err != nil {
-			return err
-		}
-		there = append(there, e)
 	}
-	return a.programs.prune(there)
+	return there, nil
 }
 
 // serve answers commands and keeps everything as it should be.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/weft-cni/weft/internal/datapath"
@@ -24,6 +25,7 @@ type Datapath interface {
 	SetPrefixes(map[netip.Prefix]datapath.PrefixInfo) error
 	Configure(datapath.Settings) error
 	Dump() (datapath.State, error)
+	Prepare(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
 	Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
 	Counters() ([]datapath.Counter, error)
 	ReadEvents(ctx context.Context, each func(events []datapath.Event, bad int)) error
@@ -96,6 +98,21 @@ func wantAddrs(owners map[netip.Addr]int32, eps []endpoint.Endpoint) map[netip.A
 		out[a] = uint32(index) + 1
 	}
 	return out
+}
+
+// prepare has the datapath know everything before the first program is replaced.
+func (p *programs) prepare(found []nodenet.Found, owners map[netip.Addr]int32, known, there []endpoint.Endpoint) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var eps []datapath.Endpoint
+	for _, e := range there {
+		eps = append(eps, datapathEndpoint(e))
+	}
+	enis := slices.Collect(maps.Values(wantENIs(found)))
+	if err := p.dp.Prepare(eps, enis, wantAddrs(owners, known)); err != nil {
+		return fmt.Errorf("datapath: %w", err)
+	}
+	return nil
 }
 
 // sync makes the datapath know these ENIs and addresses: addresses first, since a packet whose source

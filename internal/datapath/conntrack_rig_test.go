@@ -57,8 +57,12 @@ type tracker struct {
 func newTracker(t testing.TB, cfg Config) *tracker {
 	t.Helper()
 	newSpace(t).enter(t)
-	d := openDatapath(t, cfg)
-	spec, err := loadTrack()
+	return trackerOf(t, openDatapath(t, cfg), loadTrack)
+}
+
+func trackerOf(t testing.TB, d *Datapath, load func() (*ebpf.CollectionSpec, error)) *tracker {
+	t.Helper()
+	spec, err := load()
 	must(t, err)
 	replace := map[string]*ebpf.Map{}
 	for name := range spec.Maps {

@@ -77,7 +77,7 @@ func TestExpiryWithTheLoaderGone(t *testing.T) {
 	// No program of weft's is attached or held by anybody now; the pins hold the maps, and the timer its
 	// program.
 	open := func(name string) *ebpf.Map {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(cfg.PinDir, "maps", pinName(name)), nil)
+		m, err := ebpf.LoadPinnedMap(filepath.Join(cfg.PinDir, "maps", ThisVersion().pinName(name)), nil)
 		must(t, err)
 		t.Cleanup(func() { m.Close() })
 		return m

@@ -24,6 +24,8 @@ type Config struct {
 	Settings Settings
 	// Sizes of maps that are made anew.
 	Sizes Sizes
+	// Object is attached; nil: this version's.
+	Object *Object
 }
 
 // AttachMode chooses how programs are attached.
@@ -86,14 +88,17 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if d.attacher, err = newAttacher(cfg.Attach, links, d.features); err != nil {
 		return nil, err
 	}
-	spec, err := loadWeft()
+	if cfg.Object == nil {
+		cfg.Object = ThisVersion()
+	}
+	spec, err := cfg.Object.Load()
 	if err != nil {
 		return nil, err
 	}
 	if err := cfg.Sizes.apply(spec); err != nil {
 		return nil, err
 	}
-	if d.maps, err = openMaps(spec, maps, cfg.Sizes, cfg.Log); err != nil {
+	if d.maps, err = openMaps(cfg.Object, spec, maps, cfg.Log); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -108,6 +113,9 @@ func Open(cfg Config) (_ *Datapath, err error) {
 		return nil, err
 	}
 	if err := d.load(spec); err != nil {
+		return nil, err
+	}
+	if err := retire(cfg.Object, spec, maps, cfg.Log); err != nil {
 		return nil, err
 	}
 	return d, nil

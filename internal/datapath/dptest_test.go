@@ -29,6 +29,7 @@ type driven interface {
 	DeleteAddress(addr netip.Addr) error
 	AddEndpoint(datapath.Endpoint) error
 	DeleteEndpoint(slot uint32) error
+	Prepare([]datapath.Endpoint, []datapath.ENI, map[netip.Addr]uint32) error
 	Prune([]datapath.Endpoint, []datapath.ENI, map[netip.Addr]uint32) error
 	SetPrefixes(map[netip.Prefix]datapath.PrefixInfo) error
 	Configure(datapath.Settings) error
@@ -140,7 +141,10 @@ func operation(random *rand.Rand) (string, func(driven) error) {
 		network.NextHop6, network.Masquerade = netip.MustParseAddr("fe80::1"), netip.MustParseAddr("192.168.0.9")
 		network.MasqueradeENI = uint32(random.IntN(3))
 	}
-	switch random.IntN(11) {
+	switch random.IntN(12) {
+	case 11:
+		eps, enis, addrs := []datapath.Endpoint{endpoint}, []datapath.ENI{network}, map[netip.Addr]uint32{addr: eni}
+		return fmt.Sprintf("Prepare(%+v, %+v, %v)", eps, enis, addrs), func(d driven) error { return d.Prepare(eps, enis, addrs) }
 	case 9:
 		prefixes := randomPrefixes(random)
 		return fmt.Sprintf("SetPrefixes(%v)", prefixes), func(d driven) error { return d.SetPrefixes(prefixes) }

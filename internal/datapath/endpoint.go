@@ -18,6 +18,18 @@ func (d *Datapath) AddEndpoint(e Endpoint) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.writeEndpoint(e); err != nil {
+		return err
+	}
+	for _, h := range []Hook{ToPod, FromPod} {
+		if err := d.attacher.attach(h, e.Ifindex, d.programs[h]); err != nil {
+			return fmt.Errorf("endpoint %s: %w", e.Addr, err)
+		}
+	}
+	return nil
+}
+
+func (d *Datapath) writeEndpoint(e Endpoint) error {
 	var old endpointValue
 	if err := d.maps[weftMapWeftEndpoints].Lookup(e.Slot, &old); err != nil {
 		return fmt.Errorf("read slot %d: %w", e.Slot, err)
@@ -49,11 +61,6 @@ func (d *Datapath) AddEndpoint(e Endpoint) error {
 		}
 		if err := d.maps[weftMapWeftAddresses].Put(key, address); err != nil {
 			return fmt.Errorf("write address %s: %w", fromWire(key), err)
-		}
-	}
-	for _, h := range []Hook{ToPod, FromPod} {
-		if err := d.attacher.attach(h, e.Ifindex, d.programs[h]); err != nil {
-			return fmt.Errorf("endpoint %s: %w", e.Addr, err)
 		}
 	}
 	return nil
@@ -117,6 +124,10 @@ func (d *Datapath) SetAddress(addr netip.Addr, eni uint32) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.writeAddress(addr, eni)
+}
+
+func (d *Datapath) writeAddress(addr netip.Addr, eni uint32) error {
 	key := toWire(addr)
 	var have addressValue
 	err := d.maps[weftMapWeftAddresses].Lookup(key, &have)

@@ -12,29 +12,15 @@ import (
 // SetENI writes the ENI's entry and then attaches from_netdev and to_netdev to its device. Addresses
 // should be set before the first ENI is: to_netdev drops a pod's packet whose source has no owner.
 func (d *Datapath) SetENI(e ENI) error {
-	if err := e.Validate(); err != nil {
-		return err
-	}
-	device, err := netlink.LinkByIndex(e.Ifindex)
+	want, err := deviceOf(e)
 	if err != nil {
-		return fmt.Errorf("ENI %s: %w", e.MAC, &DeviceError{Ifindex: e.Ifindex, Err: err})
-	}
-	// Indexes are used again: what stands there now may be somebody else's.
-	if have := device.Attrs().HardwareAddr; !bytes.Equal(have, e.MAC) {
-		return fmt.Errorf("ENI %s: device %s with interface index %d has MAC %s, expected the ENI's", e.MAC, device.Attrs().Name, e.Ifindex, have)
+		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	m := d.maps[weftMapWeftEnis]
-	var old eniValue
-	if err := m.Lookup(e.Handle, &old); err != nil {
-		return fmt.Errorf("read ENI %d: %w", e.Handle, err)
-	}
-	want := newENIValue(e, device.Attrs().MTU)
-	if old != want {
-		if err := m.Put(e.Handle, want); err != nil {
-			return fmt.Errorf("write ENI %d: %w", e.Handle, err)
-		}
+	old, err := d.writeENI(e.Handle, want)
+	if err != nil {
+		return err
 	}
 	for _, h := range []Hook{ToNetdev, FromNetdev} {
 		if err := d.attacher.attach(h, e.Ifindex, d.programs[h]); err != nil {
@@ -49,6 +35,37 @@ func (d *Datapath) SetENI(e ENI) error {
 		return d.detachNetdev(int(old.Ifindex))
 	}
 	return nil
+}
+
+// deviceOf looks at the ENI's device and returns its entry.
+func deviceOf(e ENI) (eniValue, error) {
+	if err := e.Validate(); err != nil {
+		return eniValue{}, err
+	}
+	device, err := netlink.LinkByIndex(e.Ifindex)
+	if err != nil {
+		return eniValue{}, fmt.Errorf("ENI %s: %w", e.MAC, &DeviceError{Ifindex: e.Ifindex, Err: err})
+	}
+	// Indexes are used again: what stands there now may be somebody else's.
+	if have := device.Attrs().HardwareAddr; !bytes.Equal(have, e.MAC) {
+		return eniValue{}, fmt.Errorf("ENI %s: device %s with interface index %d has MAC %s, expected the ENI's", e.MAC, device.Attrs().Name, e.Ifindex, have)
+	}
+	return newENIValue(e, device.Attrs().MTU), nil
+}
+
+// writeENI returns what was there.
+func (d *Datapath) writeENI(handle uint32, want eniValue) (eniValue, error) {
+	m := d.maps[weftMapWeftEnis]
+	var old eniValue
+	if err := m.Lookup(handle, &old); err != nil {
+		return old, fmt.Errorf("read ENI %d: %w", handle, err)
+	}
+	if old != want {
+		if err := m.Put(handle, want); err != nil {
+			return old, fmt.Errorf("write ENI %d: %w", handle, err)
+		}
+	}
+	return old, nil
 }
 
 // DeleteENI forgets the ENI and takes the programs off its device; an unknown handle is no error.

@@ -97,7 +97,7 @@ func TestOpenRefusesAnotherLayout(t *testing.T) {
 	newSpace(t).enter(t)
 	cfg := testConfig(t)
 	must(t, openDatapath(t, cfg).Close())
-	path := filepath.Join(cfg.PinDir, "maps", pinName(weftMapWeftEnis))
+	path := filepath.Join(cfg.PinDir, "maps", ThisVersion().pinName(weftMapWeftEnis))
 	must(t, os.Remove(path))
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: weftMapWeftEnis, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 4})
 	must(t, err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -26,7 +27,7 @@ func (e *LayoutError) Unwrap() error { return e.Err }
 
 // openMaps takes over the maps pinned in dir and makes those that are missing. All pinned layouts are
 // compared before anything is made.
-func openMaps(spec *ebpf.CollectionSpec, dir string, sizes Sizes, log *slog.Logger) (_ map[string]*ebpf.Map, err error) {
+func openMaps(object *Object, spec *ebpf.CollectionSpec, dir string, log *slog.Logger) (_ map[string]*ebpf.Map, err error) {
 	maps := make(map[string]*ebpf.Map, len(spec.Maps))
 	defer func() {
 		if err != nil {
@@ -35,7 +36,11 @@ func openMaps(spec *ebpf.CollectionSpec, dir string, sizes Sizes, log *slog.Logg
 	}()
 	var missing []string
 	for name, ms := range spec.Maps {
-		path := filepath.Join(dir, pinName(name))
+		if ephemeral(name) {
+			missing = append(missing, name)
+			continue
+		}
+		path := filepath.Join(dir, object.pinName(name))
 		m, err := ebpf.LoadPinnedMap(path, nil)
 		if errors.Is(err, os.ErrNotExist) {
 			missing = append(missing, name)
@@ -45,7 +50,7 @@ func openMaps(spec *ebpf.CollectionSpec, dir string, sizes Sizes, log *slog.Logg
 			return nil, fmt.Errorf("open the map pinned at %s: %w", path, err)
 		}
 		maps[name] = m
-		if _, ok := sizes.sized()[name]; ok && m.MaxEntries() != ms.MaxEntries {
+		if sized(name) && m.MaxEntries() != ms.MaxEntries {
 			log.Info("A pinned map keeps its size", "map", name, "entries", m.MaxEntries(), "configured", ms.MaxEntries)
 			ms.MaxEntries = m.MaxEntries()
 		}
@@ -54,8 +59,8 @@ func openMaps(spec *ebpf.CollectionSpec, dir string, sizes Sizes, log *slog.Logg
 		}
 	}
 	slices.Sort(missing)
-	if len(missing) > 0 && len(maps) > 0 {
-		log.Warn("Pinned maps are missing and were made anew", "maps", missing)
+	if lost := slices.DeleteFunc(slices.Clone(missing), ephemeral); len(lost) > 0 && len(maps) > 0 {
+		log.Warn("Pinned maps are missing and were made anew", "maps", lost)
 	}
 	for _, name := range missing {
 		m, err := ebpf.NewMap(spec.Maps[name])
@@ -63,27 +68,14 @@ func openMaps(spec *ebpf.CollectionSpec, dir string, sizes Sizes, log *slog.Logg
 			return nil, fmt.Errorf("make map %s: %w", name, err)
 		}
 		maps[name] = m
-		if err := m.Pin(filepath.Join(dir, pinName(name))); err != nil {
+		if ephemeral(name) {
+			continue
+		}
+		if err := m.Pin(filepath.Join(dir, object.pinName(name))); err != nil {
 			return nil, fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
 	return maps, nil
-}
-
-// pinName is the map's name with its layout's number, where it isn't the first one.
-func pinName(name string) string {
-	if n := layoutOf(name); n > 1 {
-		return fmt.Sprintf("%s_%d", name, n)
-	}
-	return name
-}
-
-func layoutOf(name string) int {
-	switch name {
-	case weftMapWeftEnis, weftMapWeftConfig:
-		return 2
-	}
-	return 1
 }
 
 func closeMaps(maps map[string]*ebpf.Map) {
@@ -100,10 +92,18 @@ type Sizes struct {
 	Events       int // bytes of the ring of events: a power of two
 }
 
-// sized names the maps that have a size to set; those that the object lacks are left out.
-func (s Sizes) sized() map[string]int {
-	return map[string]int{mapConntrackTCP: s.ConntrackTCP, mapConntrackAny: s.ConntrackAny, weftMapWeftCtSlots: 0, weftMapWeftEvents: s.Events}
+// sized tells whether the map's size is a setting, or follows from one.
+func sized(name string) bool {
+	switch strings.TrimSuffix(name, "_prev") {
+	case mapConntrackTCP, mapConntrackAny, weftMapWeftCtSlots, weftMapWeftEvents:
+		return true
+	}
+	return false
 }
+
+// ephemeral tells whether the map holds nothing that outlives a packet: each load of the programs has its
+// own.
+func ephemeral(name string) bool { return strings.Contains(name, "_scratch") }
 
 // Names of the maps of connections.
 const (
@@ -112,15 +112,18 @@ const (
 )
 
 func (s Sizes) apply(spec *ebpf.CollectionSpec) error {
-	for name, size := range s.sized() {
-		ms, ok := spec.Maps[name]
-		switch {
-		case size < 0 || size > maxMapEntries:
-			return fmt.Errorf("size of map %s is %d, expected 0 to %d", name, size, maxMapEntries)
-		case ok && size > 0 && ms.Type == ebpf.RingBuf && (size < os.Getpagesize() || size&(size-1) != 0):
-			return fmt.Errorf("size of ring %s is %d bytes, expected a power of two from %d on", name, size, os.Getpagesize())
-		case ok && size > 0:
-			ms.MaxEntries = uint32(size)
+	for base, size := range map[string]int{mapConntrackTCP: s.ConntrackTCP, mapConntrackAny: s.ConntrackAny, weftMapWeftEvents: s.Events} {
+		if size < 0 || size > maxMapEntries {
+			return fmt.Errorf("size of map %s is %d, expected 0 to %d", base, size, maxMapEntries)
+		}
+		for _, name := range []string{base, base + "_prev"} {
+			ms, ok := spec.Maps[name]
+			switch {
+			case ok && size > 0 && ms.Type == ebpf.RingBuf && (size < os.Getpagesize() || size&(size-1) != 0):
+				return fmt.Errorf("size of ring %s is %d bytes, expected a power of two from %d on", name, size, os.Getpagesize())
+			case ok && size > 0:
+				ms.MaxEntries = uint32(size)
+			}
 		}
 	}
 	sizeSlots(spec)
@@ -129,3 +132,23 @@ func (s Sizes) apply(spec *ebpf.CollectionSpec) error {
 
 // maxMapEntries is Cilium's bound too.
 const maxMapEntries = 1 << 24
+
+// retire removes the pins of maps that only another version's programs use.
+func retire(object *Object, spec *ebpf.CollectionSpec, dir string, log *slog.Logger) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var pins []string
+	for _, e := range entries {
+		pins = append(pins, e.Name())
+	}
+	var errs []error
+	for _, pin := range object.foreign(spec, pins) {
+		log.Info("Letting go of a map of another version", "pin", pin)
+		if err := os.Remove(filepath.Join(dir, pin)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -131,8 +131,7 @@ func (d *Datapath) SetENI(e datapath.ENI) error {
 		return &datapath.DeviceError{Ifindex: e.Ifindex, Err: unix.ENODEV}
 	}
 	old, had := d.kernel.enis[e.Handle]
-	e.MAC, e.NextHop, e.Masquerade = slices.Clone(e.MAC), e.NextHop.Unmap(), e.Masquerade.Unmap()
-	d.kernel.enis[e.Handle] = e
+	d.kernel.putENI(e)
 	if err := d.kernel.attach(e.Ifindex, datapath.ToNetdev, datapath.FromNetdev); err != nil {
 		return err
 	}
@@ -140,6 +139,11 @@ func (d *Datapath) SetENI(e datapath.ENI) error {
 		d.kernel.detachNetdev(old.Ifindex)
 	}
 	return nil
+}
+
+func (k *Kernel) putENI(e datapath.ENI) {
+	e.MAC, e.NextHop, e.Masquerade = slices.Clone(e.MAC), e.NextHop.Unmap(), e.Masquerade.Unmap()
+	k.enis[e.Handle] = e
 }
 
 func (k *Kernel) detachNetdev(ifindex int) {
@@ -211,20 +215,24 @@ func (d *Datapath) AddEndpoint(e datapath.Endpoint) error {
 	if err := e.Validate(); err != nil {
 		return err
 	}
+	d.kernel.putEndpoint(e)
+	return d.kernel.attach(e.Ifindex, datapath.ToPod, datapath.FromPod)
+}
+
+func (k *Kernel) putEndpoint(e datapath.Endpoint) {
 	e.Addr, e.PodMAC, e.HostMAC = e.Addr.Unmap(), slices.Clone(e.PodMAC), slices.Clone(e.HostMAC)
-	if old, ok := d.kernel.endpoints[e.Slot]; ok {
+	if old, ok := k.endpoints[e.Slot]; ok {
 		for _, a := range []netip.Addr{old.Addr, old.Addr6} {
 			if a != e.Addr && a != e.Addr6 {
-				d.kernel.releaseAddress(a, e.Slot)
+				k.releaseAddress(a, e.Slot)
 			}
 		}
 	}
-	d.kernel.endpoints[e.Slot] = e
-	d.kernel.addresses[e.Addr] = datapath.Address{ENI: e.ENI, Endpoint: true, Slot: e.Slot, Generation: e.Generation}
+	k.endpoints[e.Slot] = e
+	k.addresses[e.Addr] = datapath.Address{ENI: e.ENI, Endpoint: true, Slot: e.Slot, Generation: e.Generation}
 	if e.Addr6.IsValid() {
-		d.kernel.addresses[e.Addr6] = d.kernel.addresses[e.Addr]
+		k.addresses[e.Addr6] = k.addresses[e.Addr]
 	}
-	return d.kernel.attach(e.Ifindex, datapath.ToPod, datapath.FromPod)
 }
 
 func (k *Kernel) releaseAddress(addr netip.Addr, slot uint32) {
@@ -254,6 +262,46 @@ func (k *Kernel) deleteEndpoint(slot uint32) {
 		k.releaseAddress(old.Addr6, slot)
 	}
 	k.detach(contract.IfindexBase+int(slot), datapath.FromPod, datapath.ToPod)
+}
+
+// Prepare is datapath.Datapath.Prepare.
+func (d *Datapath) Prepare(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error {
+	done, err := d.begin("Prepare")
+	if err != nil {
+		return err
+	}
+	defer done()
+	var errs []error
+	for a, eni := range addrs {
+		if err := datapath.ValidateAddress(a, eni); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		have := d.kernel.addresses[a.Unmap()]
+		have.ENI = eni
+		d.kernel.addresses[a.Unmap()] = have
+	}
+	for _, e := range endpoints {
+		if err := e.Validate(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		d.kernel.putEndpoint(e)
+	}
+	for _, e := range enis {
+		if err := e.Validate(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if d.kernel.Exists != nil && !d.kernel.Exists(e.Ifindex) {
+			errs = append(errs, &datapath.DeviceError{Ifindex: e.Ifindex, Err: unix.ENODEV})
+			continue
+		}
+		if _, ok := d.kernel.enis[e.Handle]; !ok {
+			d.kernel.putENI(e)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Prune is datapath.Datapath.Prune.

@@ -105,12 +105,14 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 		return REASON_TO_STACK;
 	if (!(flags & CT_NAT))
 		note_wrong_eni(skb, to->eni);
-	if (flags & CT_STACK) {
-		if (flags & CT_AT_NETDEV)
-			ct_update(f, &hit);
-		return REASON_TO_STACK;
+	/* to_pod counts what is the stack's, unless the stack is to translate it. */
+	if (!(flags & CT_STACK) || flags & CT_AT_NETDEV) {
+		code = ct_update(f, &hit);
+		if (code != REASON_FORWARDED)
+			count(skb, HOOK_FROM_NETDEV, DIRECTION_INGRESS, code);
 	}
-	ct_update(f, &hit);
+	if (flags & CT_STACK)
+		return REASON_TO_STACK;
 	return deliver(skb, f, to);
 }
 

@@ -112,29 +112,31 @@ stack:
 static __always_inline __u32 from_pod_flow(struct __sk_buff *skb, const struct weft_endpoint *ep,
 					   const struct weft_config *config, const struct flow *f)
 {
+	const struct weft_endpoint *to;
 	const struct weft_eni *eni;
 	struct ct_hit hit;
-	__u32 code;
+	__u32 code, handle;
 	__u16 flags;
 
 	if (!ct_lookup(f, &hit))
 		return from_pod_begin(skb, ep, config, f, &hit);
 	flags = hit.entry->flags;
-	if (flags & (CT_STACK | CT_ALIAS)) {
-		if (!(flags & (CT_AT_NETDEV | CT_ALIAS)))
-			ct_update(f, &hit);
+	if (flags & CT_ALIAS)
 		return REASON_TO_STACK;
+	handle = flags & CT_NAT ? hit.entry->nat_eni : ep->eni;
+	to = hit.to;
+	if (!(flags & CT_AT_NETDEV)) {
+		code = ct_update(f, &hit);
+		if (code != REASON_FORWARDED)
+			count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, code);
 	}
-	if (hit.to) {
-		const struct weft_endpoint *to = hit.to;
-
-		ct_update(f, &hit);
+	if (flags & CT_STACK)
+		return REASON_TO_STACK;
+	if (to)
 		return deliver(skb, f, to);
-	}
-	eni = eni_get(flags & CT_NAT ? hit.entry->nat_eni : ep->eni);
+	eni = eni_get(handle);
 	if (!eni)
 		return DROP(REASON_NO_ENI);
-	ct_update(f, &hit);
 	if (needs_answer(skb, f, eni->mtu))
 		return REASON_TO_STACK;
 	if (flags & CT_NAT) {
@@ -207,13 +209,14 @@ static __always_inline __u32 from_pod_check(struct __sk_buff *skb, const struct 
 	return REASON_FORWARDED;
 }
 
+/* An IP packet up to its flow: whose it is, and whether it may be sent at all. */
 static __always_inline __u32 from_pod_ip(struct __sk_buff *skb, const struct weft_endpoint *ep,
-					 const struct weft_config *config, const bool six)
+					 const struct weft_config *config, struct flow *f,
+					 const bool six)
 {
 	struct ethernet *eth = packet_head(skb, six ? IPV6_END : IPV4_END);
-	struct flow f = {};
-	bool direct;
 	__u32 parsed, code;
+	bool direct;
 
 	if (!eth)
 		return DROP(REASON_TRUNCATED);
@@ -222,19 +225,15 @@ static __always_inline __u32 from_pod_ip(struct __sk_buff *skb, const struct wef
 		return DROP(REASON_DEST_MAC);
 	if (!direct && !six)
 		return DROP(REASON_MULTICAST);
-	parsed = six ? flow_parse6(skb, &f) : flow_parse4(skb, &f);
+	parsed = six ? flow_parse6(skb, f) : flow_parse4(skb, f);
 	if (parsed != REASON_FORWARDED && CODE_REASON(parsed) != REASON_FRAGMENT_UNKNOWN)
 		return parsed;
-	if (six && f.kind == FLOW_NEIGHBOUR)
-		return neighbour_from_pod(skb, ep, config, &f);
+	if (six && f->kind == FLOW_NEIGHBOUR)
+		return neighbour_from_pod(skb, ep, config, f);
 	if (!direct)
 		return DROP(REASON_MULTICAST);
-	code = from_pod_check(skb, ep, config, &f, six);
-	if (code != REASON_FORWARDED)
-		return code;
-	if (parsed != REASON_FORWARDED)
-		return parsed;
-	return from_pod_flow(skb, ep, config, &f);
+	code = from_pod_check(skb, ep, config, f, six);
+	return code != REASON_FORWARDED ? code : parsed;
 }
 
 static __always_inline __u32 from_pod_decide(struct __sk_buff *skb)
@@ -242,6 +241,8 @@ static __always_inline __u32 from_pod_decide(struct __sk_buff *skb)
 	struct weft_endpoint *ep = endpoint_get(skb->ifindex);
 	struct weft_config *config = config_get();
 	struct ethernet *eth;
+	struct flow f = {};
+	__u32 code;
 
 	if (!ep || !config)
 		return DROP(REASON_NO_ENDPOINT);
@@ -256,20 +257,26 @@ static __always_inline __u32 from_pod_decide(struct __sk_buff *skb)
 	case bpf_htons(ETHERTYPE_IPV4):
 		if (!(config->families & FAMILY_IPV4))
 			return DROP(REASON_FAMILY_OFF);
-		return from_pod_ip(skb, ep, config, false);
+		code = from_pod_ip(skb, ep, config, &f, false);
+		break;
+	case bpf_htons(ETHERTYPE_IPV6):
+		if (!(config->families & FAMILY_IPV6))
+			return DROP(REASON_FAMILY_OFF);
+		code = from_pod_ip(skb, ep, config, &f, true);
+		break;
 	case bpf_htons(ETHERTYPE_ARP):
 		if (!(config->families & FAMILY_IPV4))
 			return DROP(REASON_FAMILY_OFF);
 		return arp_from_pod(skb, ep, config);
-	case bpf_htons(ETHERTYPE_IPV6):
-		if (!(config->families & FAMILY_IPV6))
-			return DROP(REASON_FAMILY_OFF);
-		return from_pod_ip(skb, ep, config, true);
 	case bpf_htons(0x8100):
 	case bpf_htons(0x88a8):
 		return DROP(REASON_VLAN);
+	default:
+		return DROP(REASON_ETHERTYPE);
 	}
-	return DROP(REASON_ETHERTYPE);
+	if (code != REASON_FORWARDED)
+		return code;
+	return from_pod_flow(skb, ep, config, &f);
 }
 
 SEC("tc")

@@ -45,8 +45,11 @@ static __always_inline __u32 to_netdev_flow(struct __sk_buff *skb, const struct 
 			hit.stale = true; /* to be made again */
 		}
 		if (!translate) {
-			if (e->flags & CT_AT_NETDEV)
-				ct_update(f, &hit);
+			if (e->flags & CT_AT_NETDEV) {
+				code = ct_update(f, &hit);
+				if (code != REASON_FORWARDED)
+					count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, code);
+			}
 			goto out;
 		}
 	} else {
@@ -103,20 +106,14 @@ static __always_inline __u32 to_netdev_source(struct __sk_buff *skb, const bool 
 }
 
 static __always_inline __u32 to_netdev_ip(struct __sk_buff *skb, const struct weft_config *config,
-					  const bool six)
+					  const struct weft_addr *src, bool local, bool six)
 {
 	bool from_pod = (skb->mark & MARK_KIND_MASK) == MARK_FROM_POD;
-	const struct weft_address *address;
+	const struct weft_address *address = address_get(src);
 	const struct weft_eni *eni;
-	struct weft_addr src;
-	__u32 code, handle;
 	struct flow f = {};
-	bool local;
+	__u32 code, handle;
 
-	code = to_netdev_source(skb, six, &src, &local);
-	if (code != REASON_FORWARDED)
-		return code;
-	address = address_get(&src);
 	if (!address) {
 		if (from_pod)
 			return DROP(REASON_NO_OWNER);
@@ -143,8 +140,11 @@ static __always_inline __u32 to_netdev_ip(struct __sk_buff *skb, const struct we
 
 static __always_inline __u32 to_netdev_decide(struct __sk_buff *skb)
 {
-	struct ethernet *eth;
 	struct weft_config *config;
+	struct ethernet *eth;
+	struct weft_addr src;
+	bool local, six;
+	__u32 code;
 
 	if ((skb->mark & MARK_KIND_MASK) == MARK_DECIDED)
 		return REASON_FORWARDED;
@@ -154,15 +154,16 @@ static __always_inline __u32 to_netdev_decide(struct __sk_buff *skb)
 		return DROP(REASON_TRUNCATED);
 	if (!config)
 		return REASON_OTHER_FAMILY;
-	switch (eth->type) {
-	case bpf_htons(ETHERTYPE_IPV4):
-		return to_netdev_ip(skb, config, false);
-	case bpf_htons(ETHERTYPE_IPV6):
-		if (!(config->families & FAMILY_IPV6))
-			return REASON_OTHER_FAMILY;
-		return to_netdev_ip(skb, config, true);
-	}
-	return REASON_OTHER_FAMILY;
+	six = eth->type == bpf_htons(ETHERTYPE_IPV6);
+	if (six && config->families & FAMILY_IPV6)
+		code = to_netdev_source(skb, true, &src, &local);
+	else if (eth->type == bpf_htons(ETHERTYPE_IPV4))
+		code = to_netdev_source(skb, false, &src, &local);
+	else
+		return REASON_OTHER_FAMILY;
+	if (code != REASON_FORWARDED)
+		return code;
+	return to_netdev_ip(skb, config, &src, local, six);
 }
 
 SEC("tc")

@@ -46,6 +46,7 @@ static __always_inline void to_pod_flow(struct __sk_buff *skb, const struct weft
 {
 	struct ct_hit hit;
 	__u16 flags, slot;
+	__u32 note;
 
 	if (!ct_lookup(f, &hit)) {
 		to_pod_begin(skb, ep, f, &hit);
@@ -59,7 +60,9 @@ static __always_inline void to_pod_flow(struct __sk_buff *skb, const struct weft
 	if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD && slot != CT_NO_SLOT &&
 	    !(flags & CT_AT_TO_POD))
 		return;
-	ct_update(f, &hit);
+	note = ct_update(f, &hit);
+	if (note != REASON_FORWARDED)
+		count(skb, HOOK_TO_POD, DIRECTION_INGRESS, note);
 }
 
 static __always_inline __u32 to_pod_ip(struct __sk_buff *skb, const struct weft_endpoint *ep,

@@ -9,26 +9,6 @@
 #undef FILE_ID
 #define FILE_ID FILE_FROM_POD
 
-/* Into another pod of this node: a flow's first packet. */
-static __always_inline __u32 from_pod_begin_local(struct __sk_buff *skb, const struct flow *f,
-						  struct ct_hit *hit, struct ct_new *n,
-						  const struct weft_address *address)
-{
-	const struct weft_endpoint *to = endpoint_at(address, &f->dst);
-
-	if (!to)
-		return DROP(REASON_ENDPOINT_GONE);
-	if (f->ttl <= 1)
-		return REASON_TO_STACK;
-	n->to_slot = address->slot;
-	n->to_generation = address->generation;
-	if (ct_create(f, hit, n)) {
-		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
-		return REASON_TO_STACK;
-	}
-	return deliver(skb, f, to);
-}
-
 /* Out by an ENI, translated if it must be: a flow's first packet. */
 static __always_inline __u32 from_pod_begin_out(struct __sk_buff *skb, const struct flow *f,
 						struct ct_hit *hit, struct ct_new *n,
@@ -75,6 +55,7 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 		.to_slot = CT_NO_SLOT,
 		.class = ep->class,
 	};
+	const struct weft_endpoint *to = NULL;
 	const struct weft_address *address;
 	const struct weft_eni *eni;
 	enum route route;
@@ -87,13 +68,27 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 			return REASON_TO_STACK;
 		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_MIDSTREAM);
 		n.flags = CT_MIDSTREAM;
-		goto stack;
 	}
 	if (addr_equal(&f->dst, &config->node_addr) || addr_equal(&f->dst, &config->node_addr6))
 		goto stack;
 	address = address_get(&f->dst);
-	if (address && address->flags & ADDRESS_ENDPOINT)
-		return from_pod_begin_local(skb, f, hit, &n, address);
+	if (address && address->flags & ADDRESS_ENDPOINT) {
+		to = endpoint_at(address, &f->dst);
+		if (!to)
+			return DROP(REASON_ENDPOINT_GONE);
+		n.to_slot = (__u16)address->slot;
+		n.to_generation = address->generation;
+	}
+	if (n.flags & CT_MIDSTREAM)
+		goto stack;
+	if (to) {
+		if (f->ttl <= 1)
+			return REASON_TO_STACK;
+		if (!ct_create(f, hit, &n))
+			return deliver(skb, f, to);
+		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
+		return REASON_TO_STACK;
+	}
 	if (address)
 		goto stack;
 	eni = eni_get(ep->eni);

@@ -58,37 +58,6 @@ func names(groups []group) []string {
 	return out
 }
 
-// trafficMeasure is one kind of traffic on one path of weft's and a peer's.
-type trafficMeasure struct {
-	name, peer string
-	kind       traffic.Kind
-	local      bool
-	// plain is weft without masquerade.
-	plain bool
-}
-
-func trafficMeasures() []trafficMeasure {
-	var out []trafficMeasure
-	add := func(peer string, local, plain bool, kinds ...traffic.Kind) {
-		path := "cross"
-		if local {
-			path = "local"
-		}
-		for _, k := range kinds {
-			name := fmt.Sprintf("%s/%s/vs-%s", k, path, peer)
-			if plain {
-				name += "/no-masquerade"
-			}
-			out = append(out, trafficMeasure{name, peer, k, local, plain})
-		}
-	}
-	add("ptp", false, false, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
-	add("ptp", false, true, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
-	add("veth", false, false, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
-	add("ptp", true, false, traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream)
-	return out
-}
-
 // plugins finds the reference plugins that the lab builds.
 func plugins(ctx context.Context, o options, progress io.Writer) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "lab"), "assets")
@@ -100,41 +69,50 @@ func plugins(ctx context.Context, o options, progress io.Writer) (string, error)
 	return strings.TrimSpace(string(b)), nil
 }
 
-func runTraffic(ctx context.Context, o options, chosen []string, r *results, progress io.Writer) (err error) {
+func runTraffic(ctx context.Context, o options, chosen []string, r *results, progress io.Writer) error {
 	folder, err := plugins(ctx, o, progress)
 	if err != nil {
 		return err
 	}
-	wefts := map[bool]*paths.Network{}
-	for _, plain := range []bool{false, true} {
-		if wefts[plain], err = paths.Weft(ctx, o.work, filepath.Join(o.bin, "weft-cni"), !plain); err != nil {
+	tools := paths.Tools{Plugin: filepath.Join(o.bin, "weft-cni"), Plugins: folder, Work: o.work}
+	var errs []error
+	for _, s := range stages() {
+		var measures []trafficMeasure
+		for _, m := range trafficMeasures() {
+			if m.stage == s.name && slices.Contains(chosen, m.name) {
+				measures = append(measures, m)
+			}
+		}
+		if len(measures) == 0 {
+			continue
+		}
+		if err := runStage(ctx, o, tools, s, measures, r, progress); err != nil {
+			errs = append(errs, fmt.Errorf("beside %s: %w", s.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// runStage measures all that needs the same two networks.
+func runStage(ctx context.Context, o options, tools paths.Tools, s stage, measures []trafficMeasure, r *results, progress io.Writer) (err error) {
+	var n [2]*paths.Network
+	for i, plan := range []paths.Plan{s.weft, s.peer} {
+		if n[i], err = paths.Build(ctx, tools, plan); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, wefts[plain].Close()) }()
+		defer func() { err = errors.Join(err, n[i].Close()) }()
 	}
-	peers := map[string]*paths.Network{}
-	if peers["ptp"], err = paths.PTP(ctx, o.work, folder); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, peers["ptp"].Close()) }()
-	if peers["veth"], err = paths.Veth(); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, peers["veth"].Close()) }()
-	runs, during := 21, 250*time.Millisecond
+	runs, during := 15, 200*time.Millisecond
 	if o.quick {
 		runs, during = 5, 50*time.Millisecond
 	}
-	for _, m := range trafficMeasures() {
-		if !slices.Contains(chosen, m.name) {
-			continue
-		}
+	for _, m := range measures {
 		var pairs []ratio.Pair
 		for i := range runs {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			p, err := pair(wefts[m.plain], peers[m.peer], m, o.cpu, during, i%2 == 1)
+			p, err := pair(n, m, o.cpu, during, i%2 == 1)
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.name, err)
 			}
@@ -151,28 +129,20 @@ func runTraffic(ctx context.Context, o options, chosen []string, r *results, pro
 }
 
 // pair measures both sides; which goes first changes, so that neither always meets the other's warm caches.
-func pair(weft, peer *paths.Network, m trafficMeasure, cpu int, during time.Duration, peerFirst bool) (ratio.Pair, error) {
-	var p ratio.Pair
-	sides := []struct {
-		n    *paths.Network
-		into *float64
-	}{{weft, &p.Weft}, {peer, &p.Peer}}
+func pair(n [2]*paths.Network, m trafficMeasure, cpu int, during time.Duration, peerFirst bool) (ratio.Pair, error) {
+	for _, one := range n {
+		if err := one.Flush(); err != nil {
+			return ratio.Pair{}, err
+		}
+		if m.flows > 0 {
+			if err := traffic.Fill(m.path(one), m.flows); err != nil {
+				return ratio.Pair{}, err
+			}
+		}
+	}
 	if peerFirst {
-		sides[0], sides[1] = sides[1], sides[0]
+		p, err := traffic.Compare(m.path(n[1]), m.path(n[0]), m.kind, cpu, during)
+		return ratio.Pair{Weft: p.Peer, Peer: p.Weft}, err
 	}
-	for _, s := range sides {
-		if err := s.n.Flush(); err != nil {
-			return p, err
-		}
-		path := s.n.Cross
-		if m.local {
-			path = s.n.Local
-		}
-		rate, err := traffic.Rate(path, m.kind, cpu, during)
-		if err != nil {
-			return p, err
-		}
-		*s.into = rate
-	}
-	return p, nil
+	return traffic.Compare(m.path(n[0]), m.path(n[1]), m.kind, cpu, during)
 }

@@ -39,8 +39,8 @@ type Spec struct {
 	Plugin     string
 	Assignment Assignment
 	AddWait    time.Duration
-	// NoMasquerade turns the translation of what leaves the VPC off.
-	NoMasquerade bool
+	// Config is the agent's configuration; nil: the defaults.
+	Config *config.Config
 }
 
 // ConfDir, BinDir and SocketPath are the node's, as the runtime would know them.
@@ -212,8 +212,10 @@ func Child(args []string) (bool, error) {
 func (s Spec) options() agent.Options {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	conf := config.Default()
+	if s.Config != nil {
+		conf = *s.Config
+	}
 	conf.Cluster.Name = "rig"
-	conf.EnableIPv4Masquerade = !s.NoMasquerade
 	bpf := filepath.Join(s.Dir, "bpf")
 	return agent.Options{
 		Config: conf, Node: s.Name, RunDir: s.RunDir(), StateDir: s.stateDir(), ProcSysNet: "/proc/sys/net",

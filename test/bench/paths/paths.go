@@ -1,36 +1,32 @@
-// Package paths makes the ways that traffic is measured on: pods of two nodes by weft, by the ptp plugin
-// with host-local, and two namespaces on one bare veth pair.
+// Package paths makes the ways that traffic is measured on: pods of two nodes by weft, by the ptp and bridge
+// plugins with host-local, and two namespaces on one bare veth pair; with the rules that kube-proxy would
+// write on the nodes, or none.
 //
 // The two nodes are joined by one veth pair, which stands for ENIs and VPC: each side is the other's router.
 // So what is measured is what a node adds.
 package paths
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"time"
 
-	"github.com/containernetworking/cni/libcni"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 
+	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/test/bench/traffic"
 	"github.com/weft-cni/weft/test/rig"
 )
 
 // Network is one way of joining pods.
 type Network struct {
-	// Cross leads from a pod to one on the other node, Local to one on the same node.
-	Cross, Local traffic.Path
+	// Cross leads from a pod to one on the other node, Local to one on the same node, Service to the one on
+	// the other node by a service's address.
+	Cross, Local, Service traffic.Path
 
 	nodes, spaces []rig.Space
 	undo          []func() error
@@ -66,7 +62,8 @@ func (n *Network) space() (rig.Space, error) {
 	}
 	n.spaces = append(n.spaces, s)
 	// As on a node without IPv6, so that nothing is sent that nobody asked for.
-	return s, s.Set("ipv6/conf/all/disable_ipv6=1", "ipv6/conf/default/disable_ipv6=1")
+	// And nothing stays in TIME_WAIT, or connections would run out of ports.
+	return s, s.Set("ipv6/conf/all/disable_ipv6=1", "ipv6/conf/default/disable_ipv6=1", "ipv4/tcp_max_tw_buckets=0")
 }
 
 var (
@@ -97,6 +94,104 @@ func (n *Network) wireNodes() error {
 // give is how a pod on a node gets its network.
 type give func(node int, pod rig.Space, id string) (netip.Addr, error)
 
+// Plan says what a network is made of.
+type Plan struct {
+	// Kind is Weft, PTP, Bridge or Veth.
+	Kind Kind
+	// Change alters the agents' configuration.
+	Change func(*config.Config)
+	// Rules are on the nodes beside.
+	Rules Rules
+	// World makes the second node a host outside the VPC, to which the pod's address is nothing.
+	World bool
+}
+
+// Kind is by whom pods get their network.
+type Kind string
+
+// Weft has an agent on each node, with its defaults: programs, routes, rules and masquerade are the agent's
+// own work. PTP and Bridge are the reference plugins, with host-local and without translation. Veth is two
+// namespaces on one veth pair, the least that two namespaces can do; it has a Cross only.
+const (
+	Weft   Kind = "weft"
+	PTP    Kind = "ptp"
+	Bridge Kind = "bridge"
+	Veth   Kind = "veth"
+)
+
+// Tools are the programs that networks are made with, and a directory for what they write.
+type Tools struct{ Plugin, Plugins, Work string }
+
+// Build makes a network.
+func Build(ctx context.Context, t Tools, p Plan) (_ *Network, err error) {
+	n := &Network{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("network of %s: %w", p.Kind, err), n.Close())
+		}
+	}()
+	if err := n.wireNodes(); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(t.Work, string(p.Kind)+"-")
+	if err != nil {
+		return nil, err
+	}
+	var g give
+	switch p.Kind {
+	case Weft:
+		if g, err = n.weft(ctx, t, p, dir); err != nil {
+			return nil, err
+		}
+	case PTP, Bridge:
+		g = n.plugin(ctx, t, p, dir)
+	case Veth:
+		n.Cross = traffic.Path{Client: n.nodes[0], Server: n.nodes[1], Address: nodeIPs[1]}
+		return n, nil
+	default:
+		return nil, fmt.Errorf("kind is %q, expected weft, ptp, bridge or veth", p.Kind)
+	}
+	if p.World {
+		if err := n.world(g); err != nil {
+			return nil, err
+		}
+	} else if err := n.pods(g); err != nil {
+		return nil, err
+	}
+	for _, node := range n.nodes {
+		if err := node.Do(func() error { return p.Rules.load(ctx, n.Cross.Address) }); err != nil {
+			return nil, err
+		}
+	}
+	if p.Rules.Services > 0 {
+		n.Service = n.Cross
+		n.Service.Service = p.Rules.address(p.Rules.Services / 2)
+	}
+	return n, nil
+}
+
+// outside is an address that no VPC has.
+var outside = netip.MustParseAddr("198.51.100.80")
+
+// world makes the client, and the second node a host outside.
+func (n *Network) world(g give) error {
+	client, err := n.space()
+	if err != nil {
+		return err
+	}
+	if _, err := g(0, client, "bench-0"); err != nil {
+		return err
+	}
+	n.Cross = traffic.Path{Client: client, Server: n.nodes[1], Address: outside}
+	return n.nodes[1].Do(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: outside.AsSlice(), Mask: net.CIDRMask(32, 32)}})
+	})
+}
+
 // pods makes the client and the two servers.
 func (n *Network) pods(g give) error {
 	var spaces []rig.Space
@@ -115,117 +210,4 @@ func (n *Network) pods(g give) error {
 	n.Local = traffic.Path{Client: spaces[0], Server: spaces[1], Address: addrs[1]}
 	n.Cross = traffic.Path{Client: spaces[0], Server: spaces[2], Address: addrs[2]}
 	return nil
-}
-
-// Weft is two nodes with an agent each, with its defaults: programs, routes, rules and masquerade are the
-// agent's own work. Without masquerade nothing of it tracks connections, as nothing of the ptp plugin does.
-func Weft(ctx context.Context, dir, plugin string, masquerade bool) (_ *Network, err error) {
-	n := &Network{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.Close())
-		}
-	}()
-	if err := n.wireNodes(); err != nil {
-		return nil, err
-	}
-	var specs []rig.Spec
-	for i, node := range n.nodes {
-		s := rig.Spec{Name: fmt.Sprintf("node-%d", i), Dir: filepath.Join(dir, fmt.Sprintf("weft-%d-%v", i, masquerade)), Plugin: plugin, AddWait: 5 * time.Second, NoMasquerade: !masquerade,
-			Assignment: rig.Assignment{MAC: nodeMAC(i).String(), Address: nodeIPs[i].String(), SubnetCIDR: subnet}}
-		for k := range 4 {
-			s.Assignment.Pods = append(s.Assignment.Pods, fmt.Sprintf("10.20.%d.%d", i+1, k+10))
-		}
-		a, err := rig.Start(ctx, node, s)
-		if err != nil {
-			return nil, err
-		}
-		n.undo = append(n.undo, a.Kill)
-		specs = append(specs, s)
-	}
-	return n, n.pods(func(node int, pod rig.Space, id string) (netip.Addr, error) {
-		s := specs[node]
-		list, err := libcni.ConfListFromFile(s.Conflist())
-		if err != nil {
-			return netip.Addr{}, err
-		}
-		if err := s.PutSandbox(id); err != nil {
-			return netip.Addr{}, err
-		}
-		cni := libcni.NewCNIConfigWithCacheDir([]string{s.BinDir()}, filepath.Join(s.Dir, "cache"), nil)
-		res, err := cni.AddNetworkList(ctx, list, &libcni.RuntimeConf{ContainerID: id, NetNS: pod.Path(), IfName: "eth0"})
-		if err != nil {
-			return netip.Addr{}, fmt.Errorf("weft: ADD: %w", err)
-		}
-		r, err := types100.NewResultFromResult(res)
-		if err != nil {
-			return netip.Addr{}, err
-		}
-		return first(r)
-	})
-}
-
-func first(r *types100.Result) (netip.Addr, error) {
-	if len(r.IPs) == 0 {
-		return netip.Addr{}, errors.New("ADD gave no address")
-	}
-	a, ok := netip.AddrFromSlice(r.IPs[0].Address.IP)
-	if !ok {
-		return netip.Addr{}, fmt.Errorf("ADD gave address %v", r.IPs[0].Address)
-	}
-	return a.Unmap(), nil
-}
-
-// PTP is the same two nodes with the reference plugins from a directory: ptp and host-local, without
-// translation.
-func PTP(ctx context.Context, dir, plugins string) (_ *Network, err error) {
-	n := &Network{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.Close())
-		}
-	}()
-	if err := n.wireNodes(); err != nil {
-		return nil, err
-	}
-	return n, n.pods(func(node int, pod rig.Space, id string) (netip.Addr, error) {
-		conf, err := json.Marshal(map[string]any{"cniVersion": "1.0.0", "name": "ptp", "type": "ptp", "ipMasq": false, "mtu": 9001,
-			"ipam": map[string]any{"type": "host-local", "dataDir": filepath.Join(dir, fmt.Sprintf("ptp-%d", node)),
-				"ranges": []any{[]any{map[string]any{"subnet": fmt.Sprintf("10.20.%d.0/24", node+1)}}},
-				"routes": []any{map[string]any{"dst": "0.0.0.0/0"}}}})
-		if err != nil {
-			return netip.Addr{}, err
-		}
-		var out []byte
-		err = n.nodes[node].Do(func() (err error) {
-			cmd := exec.CommandContext(ctx, filepath.Join(plugins, "ptp"))
-			cmd.Stdin = bytes.NewReader(conf)
-			cmd.Env = append(os.Environ(), "CNI_COMMAND=ADD", "CNI_CONTAINERID="+id, "CNI_NETNS="+pod.Path(), "CNI_IFNAME=eth0", "CNI_PATH="+plugins)
-			out, err = cmd.Output()
-			return err
-		})
-		if err != nil {
-			return netip.Addr{}, fmt.Errorf("ptp: ADD: %w: %s", err, out)
-		}
-		var r types100.Result
-		if err := json.Unmarshal(out, &r); err != nil {
-			return netip.Addr{}, err
-		}
-		return first(&r)
-	})
-}
-
-// Veth is two namespaces on one veth pair: the least that two namespaces can do. It has no Local.
-func Veth() (_ *Network, err error) {
-	n := &Network{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.Close())
-		}
-	}()
-	if err := n.wireNodes(); err != nil {
-		return nil, err
-	}
-	n.Cross = traffic.Path{Client: n.nodes[0], Server: n.nodes[1], Address: nodeIPs[1]}
-	return n, nil
 }

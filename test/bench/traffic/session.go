@@ -3,6 +3,7 @@ package traffic
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,67 +15,69 @@ type session struct {
 	path                     Path
 	listener, client, server int
 	buf                      []byte
+	op                       func() (int, error)
 }
 
-func (s *session) address() unix.Sockaddr {
-	return &unix.SockaddrInet4{Port: port, Addr: s.path.Address.As4()}
-}
+func sockaddr(a netip.Addr) unix.Sockaddr { return &unix.SockaddrInet4{Port: Port, Addr: a.As4()} }
 
 func socket(typ int) (int, error) {
 	return unix.Socket(unix.AF_INET, typ|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 }
 
-// prepare opens what the kind needs and returns one operation, which says how much it did. The thread is in
+// prepare opens what the kind needs and chooses the operation, which says how much it did. The thread is in
 // the client's namespace afterwards; a socket stays in the one that it was made in.
-func (s *session) prepare(k Kind) (func() (int, error), error) {
+func (s *session) prepare(k Kind) error {
 	typ := unix.SOCK_STREAM
 	if k == UDP {
 		typ = unix.SOCK_DGRAM
 	}
 	if err := s.path.Server.Enter(); err != nil {
-		return nil, err
+		return err
 	}
 	fd, err := socket(typ)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if k == UDP {
 		s.server = fd
 	} else {
 		s.listener = fd
 	}
-	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, s.address())); err != nil {
-		return nil, fmt.Errorf("bind: %w", err)
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, sockaddr(s.path.Address))); err != nil {
+		return fmt.Errorf("bind: %w", err)
 	}
 	if k != UDP {
 		if err := unix.Listen(fd, 64); err != nil {
-			return nil, fmt.Errorf("listen: %w", err)
+			return fmt.Errorf("listen: %w", err)
 		}
 	}
 	if err := s.path.Client.Enter(); err != nil {
-		return nil, err
+		return err
 	}
 	switch k {
 	case CRR:
-		return s.crr, nil
+		s.op = s.crr
+		return nil
 	case UDP:
 		if s.client, err = socket(typ); err != nil {
-			return nil, err
+			return err
 		}
-		return s.udp, unix.Connect(s.client, s.address())
+		s.op = s.udp
+		return unix.Connect(s.client, sockaddr(s.path.dial()))
 	}
 	if err := s.connect(); err != nil {
-		return nil, err
+		return err
 	}
 	for _, fd := range []int{s.client, s.server} {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	s.op = s.rr
 	if k == Stream {
-		return s.stream, nil
+		s.op = s.stream
 	}
-	return s.rr, nil
+	return nil
 }
 
 // connect makes client and server of the listener's next connection.
@@ -83,7 +86,7 @@ func (s *session) connect() error {
 	if s.client, err = socket(unix.SOCK_STREAM); err != nil {
 		return err
 	}
-	if err := unix.Connect(s.client, s.address()); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if err := unix.Connect(s.client, sockaddr(s.path.dial())); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect: %w", err)
 	}
 	return retry(func() error {
@@ -100,8 +103,8 @@ func (s *session) rr() (int, error) {
 	return 1, errors.Join(pass(s.client, s.server, s.buf[:1]), pass(s.server, s.client, s.buf[:1]))
 }
 
-// crr opens a connection, sends a byte there and back, and closes it. The client's reset after the server's
-// FIN leaves no TIME_WAIT: ports don't run out.
+// crr opens a connection, sends a byte there and back, and closes it as connections usually are, the server
+// first. Namespaces that keep nothing in TIME_WAIT don't run out of ports.
 func (s *session) crr() (int, error) {
 	if err := s.connect(); err != nil {
 		return 0, err
@@ -111,8 +114,7 @@ func (s *session) crr() (int, error) {
 	}
 	server, client := s.server, s.client
 	s.server, s.client = -1, -1
-	return 1, errors.Join(unix.Close(server),
-		unix.SetsockoptLinger(client, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}), unix.Close(client))
+	return 1, errors.Join(unix.Shutdown(server, unix.SHUT_WR), unix.Close(client), unix.Close(server))
 }
 
 // udp sends a row of datagrams and takes them.

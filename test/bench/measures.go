@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/weft-cni/weft/internal/config"
+	"github.com/weft-cni/weft/test/bench/paths"
+	"github.com/weft-cni/weft/test/bench/traffic"
+)
+
+// stage is two networks side by side: weft's, and what it is compared with.
+type stage struct {
+	name       string
+	weft, peer paths.Plan
+}
+
+// trafficMeasure is one kind of traffic on one path of a stage's networks.
+type trafficMeasure struct {
+	name, stage string
+	kind        traffic.Kind
+	path        func(*paths.Network) traffic.Path
+	// flows are alive beside those that are measured.
+	flows int
+}
+
+func cross(n *paths.Network) traffic.Path   { return n.Cross }
+func local(n *paths.Network) traffic.Path   { return n.Local }
+func service(n *paths.Network) traffic.Path { return n.Service }
+
+// Beside kube-proxy both networks have its rules, as they would have on a cluster.
+func stages() []stage {
+	weft := paths.Plan{Kind: paths.Weft}
+	with := func(p paths.Plan, mode paths.Mode, services int) paths.Plan {
+		p.Rules = paths.Rules{Mode: mode, Services: services}
+		return p
+	}
+	ptp := paths.Plan{Kind: paths.PTP}
+	world := func(p paths.Plan) paths.Plan {
+		p.World = true
+		return p
+	}
+	events := func(perSecond int) paths.Plan {
+		return paths.Plan{Kind: paths.Weft, Change: func(c *config.Config) { c.Events.PerSecond = perSecond }}
+	}
+	return []stage{
+		{"ptp", weft, ptp},
+		{"veth", weft, paths.Plan{Kind: paths.Veth}},
+		{"bridge", weft, paths.Plan{Kind: paths.Bridge}},
+		{"iptables-1", with(weft, paths.IPTables, 1), with(ptp, paths.IPTables, 1)},
+		{"iptables-5000", with(weft, paths.IPTables, 5000), with(ptp, paths.IPTables, 5000)},
+		{"nftables-5000", with(weft, paths.NFTables, 5000), with(ptp, paths.NFTables, 5000)},
+		{"masquerade", world(weft), with(world(ptp), paths.Masquerade, 0)},
+		{"no-masquerade", paths.Plan{Kind: paths.Weft, Change: func(c *config.Config) { c.EnableIPv4Masquerade = false }}, ptp},
+		{"events", weft, events(0)},
+		{"every-event", events(1_000_000), events(0)},
+		// What differs between two that are the same is what the other figures may be wrong by.
+		{"self", weft, weft},
+	}
+}
+
+func trafficMeasures() []trafficMeasure {
+	all := []traffic.Kind{traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream}
+	var out []trafficMeasure
+	add := func(stage, format string, path func(*paths.Network) traffic.Path, kinds ...traffic.Kind) {
+		for _, k := range kinds {
+			out = append(out, trafficMeasure{name: fmt.Sprintf(format, k), stage: stage, kind: k, path: path})
+		}
+	}
+	add("ptp", "%s/cross/vs-ptp", cross, all...)
+	add("ptp", "%s/local/vs-ptp", local, all...)
+	for _, flows := range []int{1000, 100_000} {
+		for _, k := range []traffic.Kind{traffic.RR, traffic.CRR, traffic.UDP} {
+			out = append(out, trafficMeasure{fmt.Sprintf("%s/cross/vs-ptp/%d-flows", k, flows), "ptp", k, cross, flows})
+		}
+	}
+	add("veth", "%s/cross/vs-veth", cross, all...)
+	add("bridge", "%s/cross/vs-bridge", cross, all...)
+	add("bridge", "%s/local/vs-bridge", local, all...)
+	for _, rules := range []string{"iptables-1", "iptables-5000", "nftables-5000"} {
+		add(rules, "%s/cross/vs-"+rules, cross, all...)
+		add(rules, "%s/local/vs-"+rules, local, traffic.RR, traffic.CRR)
+		add(rules, "%s/service/vs-"+rules, service, traffic.RR, traffic.CRR)
+	}
+	add("masquerade", "masquerade/%s/vs-nftables", cross, all...)
+	add("no-masquerade", "%s/cross/vs-ptp/no-masquerade", cross, traffic.RR, traffic.CRR)
+	add("events", "events/%s/on-vs-off", cross, traffic.RR, traffic.CRR)
+	add("every-event", "events/%s/every-one-vs-off", cross, traffic.CRR)
+	add("self", "self/%s", cross, traffic.RR, traffic.CRR)
+	return out
+}

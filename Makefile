@@ -14,7 +14,7 @@ SUITE ?= all
 ONLY ?= .
 TIME ?= 1m
 
-.PHONY: help build demo test e2e conformance kernels bench scale fuzz lint generate check-generated release clean deps binaries images
+.PHONY: help build demo test e2e conformance kernels bpf-coverage bench scale fuzz lint generate check-generated release clean deps binaries images
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -44,6 +44,9 @@ e2e: build ## the walkthroughs on the lab: WALK=W1 for one, LANES=1 one after an
 
 kernels: deps ## the datapath in the verifiers of 6.1 and 6.12
 	go run ./test/kernels
+
+bpf-coverage: deps ## which C lines of the datapath its tests run, into build/bpf-coverage.txt
+	go run ./test/bpfcover
 
 conformance: binaries ## specifications that others wrote: SUITE=cni for one
 	@bin/lab assets >/dev/null || true

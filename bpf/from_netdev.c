@@ -48,9 +48,9 @@ static __always_inline __u32 from_netdev_begin(struct __sk_buff *skb, const stru
 static __noinline __u32 from_netdev_unknown(struct __sk_buff *skb, const struct flow *f,
 					    struct ct_hit *hit)
 {
-	const struct weft_address *address = address_get(&f->src);
+	const struct weft_address *source = address_get(&f->src), *address;
 
-	if (address && address->flags & ADDRESS_ENDPOINT)
+	if (source && source->flags & ADDRESS_ENDPOINT)
 		return DROP(REASON_SOURCE_IS_LOCAL);
 	address = address_get(&f->dst);
 	if (!address)
@@ -58,7 +58,31 @@ static __noinline __u32 from_netdev_unknown(struct __sk_buff *skb, const struct 
 	note_wrong_eni(skb, address->eni);
 	if (!(address->flags & ADDRESS_ENDPOINT))
 		return REASON_FORWARDED;
+	/* The stack would refuse it too, as it does for itself. */
+	if (source)
+		return DROP(REASON_SOURCE_IS_LOCAL);
 	return from_netdev_begin(skb, f, hit, address);
+}
+
+/* Who sent an ICMP error; its flow says whom it is about. */
+static __noinline __u32 from_netdev_error(struct __sk_buff *skb, const struct flow *f)
+{
+	const struct weft_address *address;
+	struct weft_addr src = {};
+	__be32 src4 = 0;
+
+	if (f->family == 4) {
+		if (bpf_skb_load_bytes(skb, NETWORK_OFFSET + offsetof(struct ipv4, src), &src4,
+				       sizeof(src4)))
+			return DROP(REASON_TRUNCATED);
+		addr_set4(&src, src4);
+	} else if (bpf_skb_load_bytes(skb, NETWORK_OFFSET + offsetof(struct ipv6, src), &src,
+				      sizeof(src))) {
+		return DROP(REASON_TRUNCATED);
+	}
+	address = address_get(&src);
+	return address && address->flags & ADDRESS_ENDPOINT ? DROP(REASON_SOURCE_IS_LOCAL)
+							    : REASON_FORWARDED;
 }
 
 static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
@@ -70,6 +94,11 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 	__u32 code;
 	__u16 flags, slot;
 
+	if (f->kind == FLOW_ERROR) {
+		code = from_netdev_error(skb, f);
+		if (code != REASON_FORWARDED)
+			return code;
+	}
 	/* Most of what comes for the host can't be an answer to a translated flow. */
 	hit.entry = NULL;
 	hit.stale = false;
@@ -116,15 +145,24 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 	return deliver(skb, f, to);
 }
 
-/* A later fragment whose first wasn't seen: the host puts its own together. */
-static __noinline __u32 from_netdev_fragment(const struct flow *f, __u32 code)
+/* The host's own, without a flow, unless somebody outside claims to be a pod of this node. */
+static __noinline __u32 from_netdev_host(const struct flow *f)
 {
 	const struct weft_address *address = address_get(&f->src);
 
 	if (address && address->flags & ADDRESS_ENDPOINT)
 		return DROP(REASON_SOURCE_IS_LOCAL);
-	address = address_get(&f->dst);
-	return address && address->flags & ADDRESS_ENDPOINT ? code : REASON_FORWARDED;
+	return REASON_FORWARDED;
+}
+
+/* A later fragment whose first wasn't seen: the host puts its own together. */
+static __noinline __u32 from_netdev_fragment(const struct flow *f, __u32 code)
+{
+	const struct weft_address *address = address_get(&f->dst);
+
+	if (address && address->flags & ADDRESS_ENDPOINT && from_netdev_host(f) == REASON_FORWARDED)
+		return code;
+	return from_netdev_host(f);
 }
 
 static __always_inline __u32 from_netdev_decide(struct __sk_buff *skb)
@@ -150,7 +188,7 @@ static __always_inline __u32 from_netdev_decide(struct __sk_buff *skb)
 		if (code == REASON_FORWARDED &&
 		    (f.kind == FLOW_NEIGHBOUR || ipv6_multicast(f.dst.word) ||
 		     ipv6_link_local(f.src.word)))
-			return REASON_FORWARDED;
+			return from_netdev_host(&f);
 		break;
 	default:
 		return REASON_OTHER_FAMILY;

@@ -15,6 +15,7 @@ static __always_inline __u32 to_netdev_flow(struct __sk_buff *skb, const struct 
 					    const struct weft_address *address, __u32 *handle)
 {
 	const struct weft_eni *eni = eni_get(address->eni);
+	const struct weft_address *peer;
 	bool known, translate = false;
 	struct weft_ct_entry *e;
 	struct ct_hit hit;
@@ -68,6 +69,12 @@ static __always_inline __u32 to_netdev_flow(struct __sk_buff *skb, const struct 
 		if (code != REASON_FORWARDED)
 			return code;
 	}
+	/* Routed out of the node though it is for it: the way back isn't open to somebody outside. */
+	peer = address_get(&f->dst);
+	if (peer && peer->flags & ADDRESS_ENDPOINT) {
+		n.to_slot = (__u16)peer->slot;
+		n.to_generation = peer->generation;
+	}
 	if (ct_create(f, &hit, &n)) {
 		count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
 		if (translate)
@@ -94,6 +101,9 @@ static __always_inline __u32 to_netdev_source(struct __sk_buff *skb, const bool 
 		struct ipv6 *ip = (void *)eth + NETWORK_OFFSET;
 
 		addr_set6(src, ip->src);
+		/* Not the owner of the IPv4 address. */
+		if (ipv6_mapped(ip->src))
+			__builtin_memset(src, 0, sizeof(*src));
 		*local = ipv6_multicast(ip->dst) || ipv6_link_local(ip->src);
 	} else {
 		struct ipv4 *ip = (void *)eth + NETWORK_OFFSET;
@@ -126,7 +136,9 @@ static __always_inline __u32 to_netdev_ip(struct __sk_buff *skb, const struct we
 		code = six ? flow_parse6(skb, &f) : flow_parse4(skb, &f);
 		if (code != REASON_FORWARDED)
 			return code;
-		code = to_netdev_flow(skb, config, &f, address, &handle);
+		/* Of no use beyond the link, so never translated. */
+		if (!six || f.kind != FLOW_NEIGHBOUR)
+			code = to_netdev_flow(skb, config, &f, address, &handle);
 		if (code != REASON_FORWARDED)
 			return code;
 	}

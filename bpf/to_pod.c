@@ -28,14 +28,14 @@ static __noinline void to_pod_begin(struct __sk_buff *skb, const struct weft_end
 		count(skb, HOOK_TO_POD, DIRECTION_INGRESS, REASON_NOTE_MIDSTREAM);
 		n.flags |= CT_MIDSTREAM;
 	}
-	/* from_pod has made an entry for what another pod sent: the stack has translated it. */
-	if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD) {
-		address = address_get(&f->src);
-		if (address && address->flags & ADDRESS_ENDPOINT) {
-			n.from_slot = address->slot;
-			n.from_generation = address->generation;
+	/* Nobody outside is ever to go on with what has a pod of this node as its sender. */
+	address = address_get(&f->src);
+	if (address && address->flags & ADDRESS_ENDPOINT) {
+		n.from_slot = address->slot;
+		n.from_generation = address->generation;
+		/* from_pod has made an entry for what the pod sent: the stack has translated it. */
+		if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD)
 			n.flags |= CT_AT_TO_POD;
-		}
 	}
 	if (ct_create(f, hit, &n))
 		count(skb, HOOK_TO_POD, DIRECTION_INGRESS, REASON_NOTE_CT_FAILED);

@@ -51,7 +51,7 @@ static __always_inline bool nat_one_id(const struct flow *f)
 static __always_inline bool nat_has_port(const struct flow *f)
 {
 	if (nat_one_id(f))
-		return f->kind != FLOW_PLAIN;
+		return f->kind == FLOW_QUERY || f->kind == FLOW_ERROR;
 	return rewrite_has_port(f->protocol);
 }
 

@@ -184,6 +184,16 @@ static __noinline __u32 error_parse(struct __sk_buff *skb, struct flow *f)
 	case IP_PROTO_TCP:
 	case IP_PROTO_UDP:
 	case IP_PROTO_SCTP:
+	case IP_PROTO_ICMP:
+	case IP_PROTO_ICMPV6:
+		/* Behind the packet there may be bytes that are none of it. */
+		if (l4 + sizeof(ports) > NETWORK_OFFSET + f->length)
+			return DROP(REASON_TRUNCATED);
+	}
+	switch (f->protocol) {
+	case IP_PROTO_TCP:
+	case IP_PROTO_UDP:
+	case IP_PROTO_SCTP:
 		if (l4 > PACKET_OFFSET_MAX || bpf_skb_load_bytes(skb, l4, ports, sizeof(ports)))
 			return DROP(REASON_TRUNCATED);
 		f->sport = ports[1];

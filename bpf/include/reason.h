@@ -41,7 +41,7 @@
 	X(44, ETHERTYPE, "a protocol that is neither ARP nor an enabled address family", "pods may send IPv4 and ARP only") \
 	X(45, VLAN, "VLAN tag", "pods may not send tagged frames") \
 	X(46, NOT_FOR_ENDPOINT, "delivered to a device whose endpoint has another address", "look for foreign routes to the pod's device on the node") \
-	X(47, SOURCE_IS_LOCAL, "came from outside with the address of a local pod", "the sender forges, or a load balancer with client addresses preserved returns a pod's own connection to its node") \
+	X(47, SOURCE_IS_LOCAL, "came from outside with an address of this node or of a pod on it", "the sender forges, or a load balancer with client addresses preserved returns a pod's own connection to its node") \
 	X(48, NO_OWNER, "a pod's packet whose source belongs to no ENI of this node", "compare the ENI's addresses in EC2 with the node's NodeNetwork") \
 	X(49, NO_ENI, "the ENI that owns the source is not attached", "see whether the ENI is still attached in EC2 and in the node's NodeNetwork") \
 	X(50, REDIRECT_FAILED, "the kernel refused to redirect", "report it with the kernel's version") \

@@ -148,7 +148,10 @@ static __always_inline __u32 rewrite_packet(struct __sk_buff *skb, const struct 
 			    skb, at, 0, sum_addr(from, to),
 			    flags | (f->protocol == IP_PROTO_ICMPV6 ? 0 : BPF_F_PSEUDO_HDR)))
 			return DROP(REASON_TRUNCATED);
-		if (port != to_port && rewrite_has_port(f->protocol)) {
+		/* ICMP that is no query has something else where its id would be. */
+		if (port != to_port && rewrite_has_port(f->protocol) &&
+		    (f->kind == FLOW_QUERY || (f->protocol != IP_PROTO_ICMP &&
+					       f->protocol != IP_PROTO_ICMPV6))) {
 			if (bpf_l4_csum_replace(skb, at, port, to_port, flags | sizeof(port)) ||
 			    bpf_skb_store_bytes(skb, f->l4 + rewrite_port_at(f->protocol, end),
 						&to_port, sizeof(to_port), 0))
@@ -222,7 +225,9 @@ static __noinline __u32 rewrite_error(struct __sk_buff *skb, const struct flow *
 			by_port = sum_port(port, to_port);
 			change += by_port;
 		}
-		if (at_sum != REWRITE_NOWHERE)
+		/* What follows the packet in its frame is no part of what it quotes. */
+		if (at_sum != REWRITE_NOWHERE &&
+		    f->inner_l4 + at_sum + 2 <= NETWORK_OFFSET + f->length)
 			change += rewrite_quoted_sum(
 				skb, f->inner_l4 + at_sum,
 				sum_fold64((__u64)by_port +

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(runRecorded(m))
 }
 
 func runChild() int {
@@ -134,7 +134,7 @@ func testConfig(t testing.TB) Config {
 	name := strings.NewReplacer("/", "_", ".", "_").Replace(t.Name())
 	dir := filepath.Join("/sys/fs/bpf", "weft-test-"+strconv.Itoa(os.Getpid()), name)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return Config{PinDir: filepath.Join(dir, "v1"), Sizes: Sizes{ConntrackTCP: 4096, ConntrackAny: 4096}}
+	return Config{PinDir: filepath.Join(dir, "v1"), Sizes: Sizes{ConntrackTCP: 4096, ConntrackAny: 4096}, Object: recorded()}
 }
 
 func openDatapath(t testing.TB, cfg Config) *Datapath {

@@ -1,0 +1,261 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-cni/weft/internal/contract"
+	"github.com/weft-cni/weft/internal/datapath/matrix"
+)
+
+// A vpc is two nodes, each with a datapath of its own, and what is around them, in one namespace each. Its
+// router delivers an address by the ENI that owns it and accepts a source from there only.
+type vpc struct {
+	router  space
+	nodes   map[matrix.Node]*matrixNode
+	parties map[matrix.Party]party
+}
+
+// A party sends and answers.
+type party struct {
+	space
+	addr netip.Addr
+}
+
+type matrixNode struct {
+	name      matrix.Node
+	host      space
+	d         *Datapath
+	enis      []ENI
+	addrs     [2]netip.Addr
+	mu        sync.Mutex
+	events    []Event
+	malformed int
+}
+
+const (
+	controlAddr  = "192.168.3.3"
+	metadataAddr = "169.254.169.254"
+)
+
+func newVPC(t *testing.T) *vpc {
+	t.Helper()
+	v := &vpc{router: newSpace(t), nodes: map[matrix.Node]*matrixNode{}, parties: map[matrix.Party]party{}}
+	v.router.do(t, func() error {
+		errs := []error{sysctls(map[string]string{"ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "1", "ipv4/conf/default/rp_filter": "1"})}
+		for _, a := range []string{routerAddr, controlAddr, worldAddr, metadataAddr} {
+			errs = append(errs, addAddress("lo", a+"/32"))
+		}
+		return errors.Join(errs...)
+	})
+	v.addNode(t, matrix.Here, nodeAddr, node2Addr)
+	v.addNode(t, matrix.Peer, "192.168.2.5", "192.168.2.6")
+	v.addPod(t, matrix.Here, matrix.Pod, 1, podAddr)
+	v.addPod(t, matrix.Here, matrix.OtherPod, 2, otherAddr)
+	v.addPod(t, matrix.Peer, matrix.RemotePod, 1, "192.168.2.10")
+	v.parties[matrix.Host] = party{v.nodes[matrix.Here].host, netip.MustParseAddr(nodeAddr)}
+	v.parties[matrix.RemoteNode] = party{v.nodes[matrix.Peer].host, v.nodes[matrix.Peer].addrs[0]}
+	v.parties[matrix.ControlPlane] = party{v.router, netip.MustParseAddr(controlAddr)}
+	v.parties[matrix.World] = party{v.router, netip.MustParseAddr(worldAddr)}
+	v.parties[matrix.Metadata] = party{v.router, netip.MustParseAddr(metadataAddr)}
+	return v
+}
+
+func (v *vpc) addNode(t *testing.T, name matrix.Node, first, second string) {
+	t.Helper()
+	n := &matrixNode{name: name, host: newSpace(t), addrs: [2]netip.Addr{netip.MustParseAddr(first), netip.MustParseAddr(second)}}
+	v.nodes[name] = n
+	letter := string(name)[:1]
+	next := netip.MustParseAddr(routerAddr)
+	n.host.do(t, func() error {
+		return sysctls(map[string]string{"ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0"})
+	})
+	for i, addr := range n.addrs {
+		m, wire := mac(fmt.Sprintf("02:00:00:00:%02x:%02x", letter[0], i+1)), mac(fmt.Sprintf("0e:00:00:00:%02x:%02x", letter[0], i+1))
+		device := fmt.Sprintf("%s%d", letter, i+1)
+		n.host.do(t, func() error {
+			return errors.Join(
+				addVeth(fmt.Sprintf("eni%d", i+1), 101+i, m, "wire", wire), moveTo("wire", v.router, device),
+				linkUp(fmt.Sprintf("eni%d", i+1)), addAddress(fmt.Sprintf("eni%d", i+1), addr.String()+"/32"),
+				// What nobody else answers for: the neighbours are known on both ends.
+				addNeighbour(101+i, routerAddr, wire),
+			)
+		})
+		v.router.do(t, func() error { return linkUp(device) })
+		n.enis = append(n.enis, ENI{Handle: uint32(i + 1), Ifindex: 101 + i, MAC: m, NextHop: next, Masquerade: n.addrs[0], MasqueradeENI: 1})
+		v.own(t, n, i, addr)
+	}
+	cfg := testConfig(t)
+	cfg.PinDir = strings.Replace(cfg.PinDir, "/v1", "-"+string(name)+"/v1", 1)
+	cfg.Settings = DefaultSettings()
+	cfg.Settings.Masquerade, cfg.Settings.NodeAddr, cfg.Settings.EventsPerSecond = true, n.addrs[0], 1<<20
+	n.host.do(t, func() (err error) {
+		if err := addRoute(netlink.Route{LinkIndex: 101, Gw: net.ParseIP(routerAddr), Dst: everywhere(), Flags: int(netlink.FLAG_ONLINK), Src: n.addrs[0].AsSlice()}); err != nil {
+			return err
+		}
+		n.d, err = Open(cfg)
+		return err
+	})
+	t.Cleanup(func() { n.d.Close() })
+	n.host.do(t, func() error {
+		return errors.Join(
+			n.d.SetAddress(n.addrs[0], 1), n.d.SetAddress(n.addrs[1], 2), n.d.SetENI(n.enis[0]), n.d.SetENI(n.enis[1]),
+			n.d.SetPrefixes(map[netip.Prefix]PrefixInfo{netip.MustParsePrefix("192.168.0.0/16"): {Native: true}, netip.MustParsePrefix("10.96.0.0/12"): {Stack: true}}),
+			n.d.SetWatch(Watch{Trace: true}),
+		)
+	})
+}
+
+// own makes the router deliver an address by an ENI.
+func (v *vpc) own(t *testing.T, n *matrixNode, eni int, addr netip.Addr) {
+	t.Helper()
+	v.router.do(t, func() error {
+		l, err := netlink.LinkByName(fmt.Sprintf("%s%d", string(n.name)[:1], eni+1))
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			addRoute(netlink.Route{LinkIndex: l.Attrs().Index, Dst: host32(addr.String()), Scope: netlink.SCOPE_LINK}),
+			addNeighbour(l.Attrs().Index, addr.String(), mac(fmt.Sprintf("02:00:00:00:%02x:%02x", string(n.name)[0], eni+1))),
+		)
+	})
+}
+
+func (v *vpc) addPod(t *testing.T, where matrix.Node, name matrix.Party, slot uint32, addr string) {
+	t.Helper()
+	n := v.nodes[where]
+	s, ep := newSpace(t), endpointFor(slot, addr, 2)
+	device := fmt.Sprintf("pod%d", slot)
+	n.host.do(t, func() error {
+		return errors.Join(
+			addVeth(device, ep.Ifindex, ep.HostMAC, "tmp0", ep.PodMAC), moveTo("tmp0", s, "eth0"), linkUp(device),
+			addRoute(netlink.Route{LinkIndex: ep.Ifindex, Dst: host32(addr), Scope: netlink.SCOPE_LINK}),
+			n.d.SetAddress(ep.Addr, 2), n.d.AddEndpoint(ep),
+		)
+	})
+	s.do(t, func() error {
+		eth0, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			sysctls(map[string]string{"ipv6/conf/all/disable_ipv6": "1"}), linkUp("eth0"), addAddress("eth0", addr+"/32"),
+			addRoute(netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: contract.Gateway.AsSlice(), Dst: everywhere(), Flags: int(netlink.FLAG_ONLINK)}),
+		)
+	})
+	v.own(t, n, 1, ep.Addr)
+	v.parties[name] = party{s, ep.Addr}
+}
+
+// backend is who answers for a service.
+func (v *vpc) backend(name matrix.Party) netip.Addr { return v.parties[name].addr }
+
+// proxy has the kernel translate services, as kube-proxy does: those of the cluster by address, node ports
+// by port, and the source of what would come back another way.
+func (v *vpc) proxy(t *testing.T) {
+	t.Helper()
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip("no nft here to stand for kube-proxy")
+	}
+	for _, n := range v.nodes {
+		var services strings.Builder
+		for _, s := range matrix.Services() {
+			mark := ""
+			if s.Masquerade {
+				mark = "meta mark set meta mark or 0x4000 "
+			}
+			where := "ip daddr " + s.Addr
+			if s.NodePort {
+				where = "ip daddr " + n.addrs[0].String()
+			}
+			fmt.Fprintf(&services, "%s udp dport %d %sdnat to %s:7\n", where, s.Port, mark, v.backend(s.Backend))
+		}
+		rules := "table ip proxy {\nchain services {\n" + services.String() + "}\n" +
+			"chain prerouting { type nat hook prerouting priority dstnat; jump services; }\n" +
+			"chain output { type nat hook output priority -100; jump services; }\n" +
+			"chain postrouting { type nat hook postrouting priority srcnat; meta mark and 0x4000 == 0x4000 meta mark set meta mark xor 0x4000 masquerade; }\n}\n"
+		n.host.do(t, func() error {
+			cmd := exec.Command(nft, "-f", "-")
+			cmd.Stdin = strings.NewReader(rules)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("nft: %w: %s\n%s", err, out, rules)
+			}
+			return nil
+		})
+	}
+}
+
+// watch collects the nodes' events until stop.
+func (v *vpc) watch(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wait sync.WaitGroup
+	for _, n := range v.nodes {
+		wait.Go(func() {
+			if err := n.d.ReadEvents(ctx, n.take); err != nil {
+				t.Errorf("events of %s: %v", n.name, err)
+			}
+		})
+	}
+	return func() { cancel(); wait.Wait() }
+}
+
+func (n *matrixNode) take(events []Event, bad int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.malformed += bad
+	for _, e := range events {
+		if e.Protocol == unix.IPPROTO_UDP && (e.Type == EventTrace || e.Type == EventDrop) {
+			e.Data = nil
+			n.events = append(n.events, e)
+		}
+	}
+}
+
+// A sighting is a packet of a cell at a hook.
+type sighting struct {
+	at    time.Duration
+	reply bool
+	step  matrix.Step
+}
+
+// seen is what the hooks saw of the packets with a port, in the order of time.
+func (v *vpc) seen(port uint16) []sighting {
+	var out []sighting
+	for name, n := range v.nodes {
+		n.mu.Lock()
+		for _, e := range n.events {
+			if e.Side[0].Port == port || e.Side[1].Port == port {
+				out = append(out, sighting{at: e.Time, reply: e.Side[1].Port == port, step: matrix.Step{Node: name, Hook: e.Hook.String(), Outcome: e.Reason.String()}})
+			}
+		}
+		n.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b sighting) int { return int(a.at - b.at) })
+	return out
+}
+
+// dialFrom makes a UDP socket with this source port.
+func (p party) dialFrom(t *testing.T, port uint16, to netip.AddrPort) net.Conn {
+	t.Helper()
+	var c net.Conn
+	p.do(t, func() (err error) {
+		c, err = net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.addr, port)), net.UDPAddrFromAddrPort(to))
+		return err
+	})
+	t.Cleanup(func() { c.Close() })
+	return c
+}

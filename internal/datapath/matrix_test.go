@@ -1,0 +1,128 @@
+package datapath
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weft-cni/weft/internal/datapath/matrix"
+)
+
+// Every cell of the matrix is tried for real: the hooks that see its packets are those of the table, and for
+// each endpoint exactly one of them decides on each packet.
+func TestMatrix(t *testing.T) {
+	needRoot(t)
+	v := newVPC(t)
+	v.proxy(t)
+	for _, p := range v.parties {
+		p.echo(t, netip.AddrPortFrom(p.addr, 7).String())
+	}
+	stop := v.watch(t)
+	cells := matrix.Cells()
+	port := func(i int) uint16 { return uint16(20000 + i) }
+	for i, c := range cells {
+		if c.Pending != "" {
+			continue
+		}
+		from, ok := v.parties[c.From]
+		if !ok {
+			t.Fatalf("%s is nobody here", c.From)
+		}
+		if err := exchange(from.dialFrom(t, port(i), v.target(t, c)), fmt.Sprint("cell ", i), 3*time.Second); err != nil {
+			t.Errorf("%s to %s: %v", c.From, c.To, err)
+		}
+	}
+	// Rings are read in order: what came before this one has been read when it has.
+	last := port(len(cells))
+	must(t, exchange(v.parties[matrix.Pod].dialFrom(t, last, netip.AddrPortFrom(v.parties[matrix.RemotePod].addr, 7)), "the last one", 3*time.Second))
+	wait(t, "the last one is seen by both nodes, and back", func() bool {
+		seen := v.seen(last)
+		return slices.ContainsFunc(seen, func(s sighting) bool { return s.reply && s.step.Node == matrix.Here }) &&
+			slices.ContainsFunc(seen, func(s sighting) bool { return s.reply && s.step.Node == matrix.Peer })
+	})
+	stop()
+	for i, c := range cells {
+		if c.Pending == "" {
+			v.checkCell(t, c, v.seen(port(i)))
+		}
+	}
+}
+
+// target is where the cell's packets are sent.
+func (v *vpc) target(t *testing.T, c matrix.Cell) netip.AddrPort {
+	t.Helper()
+	if p, ok := v.parties[c.To]; ok {
+		return netip.AddrPortFrom(p.addr, 7)
+	}
+	for _, s := range matrix.Services() {
+		if s.Name != c.To {
+			continue
+		}
+		if s.NodePort {
+			return netip.AddrPortFrom(v.nodes[matrix.Here].addrs[0], s.Port)
+		}
+		return netip.AddrPortFrom(netip.MustParseAddr(s.Addr), s.Port)
+	}
+	t.Fatalf("%s is nobody here", c.To)
+	return netip.AddrPort{}
+}
+
+func (v *vpc) checkCell(t *testing.T, c matrix.Cell, all []sighting) {
+	t.Helper()
+	var request, reply []matrix.Step
+	for _, s := range all {
+		if s.reply {
+			reply = append(reply, s.step)
+		} else {
+			request = append(request, s.step)
+		}
+	}
+	name := fmt.Sprintf("%s to %s", c.From, c.To)
+	if !slices.Equal(request, c.Request) {
+		t.Errorf("%s: the request went %s, expected %s", name, text(request), text(c.Request))
+	}
+	if !slices.Equal(reply, c.Reply) {
+		t.Errorf("%s: the reply went %s, expected %s", name, text(reply), text(c.Reply))
+	}
+	receiver := c.To
+	for _, s := range matrix.Services() {
+		if s.Name == c.To {
+			receiver = s.Backend
+		}
+	}
+	for way, w := range map[string]struct {
+		steps    []matrix.Step
+		from, to matrix.Party
+	}{"request": {request, c.From, receiver}, "reply": {reply, receiver, c.From}} {
+		egress, ingress := 0, 0
+		for _, s := range w.steps {
+			e, i := s.Decides()
+			egress += count(e)
+			ingress += count(i)
+		}
+		if want := count(w.from.Endpoint()); egress != want {
+			t.Errorf("%s: what %s sends with the %s is decided %d times, expected %d: %s", name, w.from, way, egress, want, text(w.steps))
+		}
+		if want := count(w.to.Endpoint()); ingress != want {
+			t.Errorf("%s: what %s gets with the %s is decided %d times, expected %d: %s", name, w.to, way, ingress, want, text(w.steps))
+		}
+	}
+}
+
+func count(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+func text(steps []matrix.Step) string {
+	var out []string
+	for _, s := range steps {
+		out = append(out, fmt.Sprintf("{%s, %s, %s}", s.Node, s.Hook, s.Outcome))
+	}
+	return strings.Join(out, " ")
+}

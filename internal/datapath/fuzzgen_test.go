@@ -20,7 +20,7 @@ func pick[T any](g generator, list ...T) T { return list[g.IntN(len(list))] }
 
 func (g generator) one(n int) bool { return g.IntN(n) == 0 }
 
-func addrs(list ...string) []netip.Addr {
+func parseAddrs(list ...string) []netip.Addr {
 	out := make([]netip.Addr, len(list))
 	for i, a := range list {
 		out[i] = netip.MustParseAddr(a)
@@ -31,7 +31,7 @@ func addrs(list ...string) []netip.Addr {
 // others are addresses of no pod.
 func others(six bool) []netip.Addr {
 	if six {
-		return addrs("fd00:1::99", "2001:db8::9", "2001:db8::a", "2001:db8:9::5", "fd12::7", "fe80::1", "ff02::1", "ff02::1:ff00:10", "::1", "::", "fd00:ec2::254", "::ffff:192.168.1.10")
+		return parseAddrs("fd00:1::99", "2001:db8::9", "2001:db8::a", "2001:db8:9::5", "fd12::7", "fe80::1", "ff02::1", "ff02::1:ff00:10", "::1", "::", "fd00:ec2::254", "::ffff:192.168.1.10")
 	}
 	return addrs(farAddr, worldAddr, "198.51.100.81", "203.0.113.7", nodeAddr, node2Addr, "10.96.0.10", "172.20.1.1", "169.254.169.254", "169.254.1.1", "127.0.0.1", "0.0.0.0", "224.0.0.251", "255.255.255.255")
 }

@@ -32,7 +32,7 @@ const (
 	ReasonEthertype       Reason = 44 // a protocol that is neither ARP nor an enabled address family
 	ReasonVLAN            Reason = 45 // VLAN tag
 	ReasonNotForEndpoint  Reason = 46 // delivered to a device whose endpoint has another address
-	ReasonSourceIsLocal   Reason = 47 // came from outside with the address of a local pod
+	ReasonSourceIsLocal   Reason = 47 // came from outside with an address of this node or of a pod on it
 	ReasonNoOwner         Reason = 48 // a pod's packet whose source belongs to no ENI of this node
 	ReasonNoENI           Reason = 49 // the ENI that owns the source is not attached
 	ReasonRedirectFailed  Reason = 50 // the kernel refused to redirect
@@ -108,7 +108,7 @@ func describe(r Reason) (name, text, advice string) {
 	case ReasonNotForEndpoint:
 		return "not-for-endpoint", "delivered to a device whose endpoint has another address", "look for foreign routes to the pod's device on the node"
 	case ReasonSourceIsLocal:
-		return "source-is-local", "came from outside with the address of a local pod", "the sender forges, or a load balancer with client addresses preserved returns a pod's own connection to its node"
+		return "source-is-local", "came from outside with an address of this node or of a pod on it", "the sender forges, or a load balancer with client addresses preserved returns a pod's own connection to its node"
 	case ReasonNoOwner:
 		return "no-owner", "a pod's packet whose source belongs to no ENI of this node", "compare the ENI's addresses in EC2 with the node's NodeNetwork"
 	case ReasonNoENI:

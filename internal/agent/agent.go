@@ -16,6 +16,7 @@ import (
 	"github.com/weft-cni/weft/internal/cni"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/masquerade"
 	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/nodenet"
 	"github.com/weft-cni/weft/internal/runtimeservice"
@@ -52,6 +53,9 @@ type Options struct {
 	ProcSysNet       string
 	Install          Install
 
+	// Exceptions is the file with what isn't masqueraded, if the configuration says that there is one.
+	Exceptions string
+
 	Cluster  Cluster
 	Runtime  Runtime
 	Instance func(context.Context) (string, error)
@@ -79,7 +83,10 @@ type agent struct {
 	source   source
 	services *services
 	flows    *flows
-	strays   strays
+	// exceptions from masquerading, and the ports that it gives.
+	exceptions exceptions
+	ports      masquerade.Ports
+	strays     strays
 
 	peers   atomic.Pointer[nodehealth.Monitor]
 	tried   bool          // a trial endpoint could be made
@@ -170,6 +177,12 @@ func (a *agent) start(ctx context.Context, boot string) error {
 	a.instance = a.learnInstance(ctx)
 	a.progress.done(stepInstance)
 
+	a.readExceptions()
+	ports, err := masqueradePorts(a.Config, a.ProcSysNet)
+	if err != nil {
+		return err
+	}
+	a.ports = ports
 	a.progress.begin(stepSources)
 	v, err := a.firstView(ctx)
 	if err != nil {
@@ -188,7 +201,10 @@ func (a *agent) start(ctx context.Context, boot string) error {
 		return err
 	}
 	a.node.Adopt(append(a.manager.Endpoints(), a.strays.endpoints()...))
-	a.node.SetDesired(v.desired)
+	// What nftables has translated so far goes on until the programs do it.
+	before := v.desired
+	before.LeaveMasquerade = v.masquerade
+	a.node.SetDesired(before)
 	if err := a.firstPass(ctx); err != nil {
 		return err
 	}
@@ -198,6 +214,7 @@ func (a *agent) start(ctx context.Context, boot string) error {
 	if err := a.firstPrograms(ctx); err != nil {
 		return err
 	}
+	a.node.SetDesired(v.desired)
 	a.progress.done(stepPrograms)
 	return nil
 }
@@ -220,7 +237,7 @@ func (a *agent) firstView(ctx context.Context) (view, error) {
 	said := ""
 	for {
 		nn, cn, changed := a.source.get()
-		v, err := compute(a.Config, a.instance, nn, cn)
+		v, err := compute(a.Config, a.exceptions.get(), a.instance, nn, cn)
 		if err == nil {
 			if a.instance == "" {
 				a.instance = nn.Spec.InstanceID
@@ -342,17 +359,17 @@ func (a *agent) attachAll() error {
 	a.mu.Unlock()
 	known := append(a.manager.Endpoints(), a.strays.endpoints()...)
 	// Before the first program: it forwards by what it knows.
-	if err := a.programs.tell(settings(a.Config, v), prefixes(v, a.services.all())); err != nil {
+	if err := a.programs.tell(settings(a.Config, v, a.ports), prefixes(v, a.services.all())); err != nil {
 		return err
 	}
 	there, err := a.existing(known)
 	if err != nil {
 		return err
 	}
-	if err := a.programs.prepare(rep.Found, v.owners, known, there); err != nil {
+	if err := a.programs.prepare(rep.Found, v, known, there); err != nil {
 		a.Log.Warn("not everything is known to the datapath before its programs are replaced", "err", err)
 	}
-	if err := a.programs.sync(rep.Found, v.owners, known); err != nil {
+	if err := a.programs.sync(rep.Found, v, known); err != nil {
 		return err
 	}
 	for _, e := range there {
@@ -392,6 +409,7 @@ func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	g.Go(func() error { return a.node.Run(ctx, a.passed) })
 	g.Go(func() error { return a.flows.run(ctx) })
 	g.Go(func() error { return a.follow(ctx) })
+	g.Go(func() error { return a.followExceptions(ctx) })
 	g.Go(func() error { return a.followServices(ctx, synced) })
 	g.Go(func() error { return a.replay(ctx) })
 	g.Go(func() error { return a.compare(ctx) })
@@ -445,8 +463,8 @@ func (a *agent) settle() {
 	v, rep := a.view, a.report
 	a.mu.Unlock()
 	err := errors.Join(
-		a.programs.tell(settings(a.Config, v), prefixes(v, a.services.all())),
-		a.programs.sync(rep.Found, v.owners, append(a.manager.Endpoints(), a.strays.endpoints()...)),
+		a.programs.tell(settings(a.Config, v, a.ports), prefixes(v, a.services.all())),
+		a.programs.sync(rep.Found, v, append(a.manager.Endpoints(), a.strays.endpoints()...)),
 	)
 	a.mu.Lock()
 	changed := (err == nil) != (a.programsErr == nil)

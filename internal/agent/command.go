@@ -134,7 +134,8 @@ func (f *flags) run(ctx context.Context) error {
 	log.Info("weft-agent begins", "version", version.String(), "node", f.node)
 	return Run(ctx, Options{
 		Config: cfg, Node: f.node, RunDir: f.runDir, StateDir: f.stateDir, ProcSysNet: f.procSysNet,
-		Install: f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
+		Exceptions: config.IPMasqAgentPath,
+		Install:    f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
 		Datapath:      openDatapath(log, datapath.Sizes{Events: cfg.Events.RingBytes}),
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,

@@ -29,7 +29,7 @@ func (a *agent) follow(ctx context.Context) error {
 
 // take makes what the sources say the node's, or returns for how long it isn't believed yet.
 func (a *agent) take(h *hold, nn *v1alpha1.NodeNetwork, cn *v1alpha1.ClusterNetwork) time.Duration {
-	v, err := compute(a.Config, a.instance, nn, cn)
+	v, err := compute(a.Config, a.exceptions.get(), a.instance, nn, cn)
 	if err != nil {
 		// The last view stands: what the operator once gave isn't taken away by an object that can't be
 		// believed.

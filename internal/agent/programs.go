@@ -79,13 +79,27 @@ func (p *programs) Detach(e endpoint.Endpoint) error {
 	return nil
 }
 
-func wantENIs(found []nodenet.Found) map[uint32]datapath.ENI {
+func wantENIs(found []nodenet.Found, v view) map[uint32]datapath.ENI {
+	sources := map[int32]netip.Addr{}
+	if v.masquerade {
+		sources = v.desired.Sources(found)
+	}
 	out := map[uint32]datapath.ENI{}
 	for _, f := range found {
 		h := uint32(f.DeviceIndex) + 1
-		out[h] = datapath.ENI{Handle: h, Ifindex: f.Ifindex, MAC: f.MAC, NextHop: f.Router}
+		e := datapath.ENI{Handle: h, Ifindex: f.Ifindex, MAC: f.MAC, NextHop: f.Router}
+		// What is translated leaves by the ENI that owns its new source.
+		if owner, ok := v.owners[sources[f.DeviceIndex]]; ok {
+			e.Masquerade, e.MasqueradeENI = sources[f.DeviceIndex], uint32(owner)+1
+		}
+		out[h] = e
 	}
 	return out
+}
+
+func sameENI(a, b datapath.ENI) bool {
+	return a.Ifindex == b.Ifindex && a.NextHop == b.NextHop && a.MAC.String() == b.MAC.String() &&
+		a.Masquerade == b.Masquerade && a.MasqueradeENI == b.MasqueradeENI
 }
 
 func wantAddrs(owners map[netip.Addr]int32, eps []endpoint.Endpoint) map[netip.Addr]uint32 {
@@ -101,15 +115,15 @@ func wantAddrs(owners map[netip.Addr]int32, eps []endpoint.Endpoint) map[netip.A
 }
 
 // prepare has the datapath know everything before the first program is replaced.
-func (p *programs) prepare(found []nodenet.Found, owners map[netip.Addr]int32, known, there []endpoint.Endpoint) error {
+func (p *programs) prepare(found []nodenet.Found, v view, known, there []endpoint.Endpoint) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var eps []datapath.Endpoint
 	for _, e := range there {
 		eps = append(eps, datapathEndpoint(e))
 	}
-	enis := slices.Collect(maps.Values(wantENIs(found)))
-	if err := p.dp.Prepare(eps, enis, wantAddrs(owners, known)); err != nil {
+	enis := slices.Collect(maps.Values(wantENIs(found, v)))
+	if err := p.dp.Prepare(eps, enis, wantAddrs(v.owners, known)); err != nil {
 		return fmt.Errorf("datapath: %w", err)
 	}
 	return nil
@@ -117,10 +131,10 @@ func (p *programs) prepare(found []nodenet.Found, owners map[netip.Addr]int32, k
 
 // sync makes the datapath know these ENIs and addresses: addresses first, since a packet whose source
 // has no owner is dropped.
-func (p *programs) sync(found []nodenet.Found, owners map[netip.Addr]int32, eps []endpoint.Endpoint) error {
+func (p *programs) sync(found []nodenet.Found, v view, eps []endpoint.Endpoint) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	enis, addrs := wantENIs(found), wantAddrs(owners, eps)
+	enis, addrs := wantENIs(found, v), wantAddrs(v.owners, eps)
 	var errs []error
 	for a, h := range addrs {
 		if p.addrs[a] == h {
@@ -133,7 +147,7 @@ func (p *programs) sync(found []nodenet.Found, owners map[netip.Addr]int32, eps 
 		p.addrs[a] = h
 	}
 	for h, e := range enis {
-		if old, ok := p.enis[h]; ok && old.Ifindex == e.Ifindex && old.NextHop == e.NextHop && old.MAC.String() == e.MAC.String() {
+		if old, ok := p.enis[h]; ok && sameENI(old, e) {
 			continue
 		}
 		if err := p.dp.SetENI(e); err != nil {

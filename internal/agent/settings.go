@@ -11,9 +11,11 @@ import (
 )
 
 // settings are what the programs are told, as far as the sources say.
-func settings(cfg config.Config, v view) datapath.Settings {
+func settings(cfg config.Config, v view, ports masquerade.Ports) datapath.Settings {
 	s := datapath.DefaultSettings()
 	s.EventsPerSecond = uint32(cfg.Events.PerSecond)
+	s.Masquerade = v.masquerade
+	s.MasqueradePorts = [2]uint16{ports.First, ports.Last}
 	for _, i := range v.desired.Interfaces {
 		if i.DeviceIndex == 0 {
 			s.NodeAddr = i.Primary

@@ -48,6 +48,13 @@ func (s *source) put(nn *v1alpha1.NodeNetwork, cn *v1alpha1.ClusterNetwork) {
 	s.wake()
 }
 
+// again has the objects looked at once more, because something that goes with them changed.
+func (s *source) again() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wake()
+}
+
 // get returns the objects and what is closed when they are no longer the newest. They are read only.
 func (s *source) get() (*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork, <-chan struct{}) {
 	s.mu.Lock()

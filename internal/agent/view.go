@@ -12,6 +12,7 @@ import (
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/endpoint"
 	"github.com/weft-cni/weft/internal/ipam"
+	"github.com/weft-cni/weft/internal/masquerade"
 	"github.com/weft-cni/weft/internal/nodenet"
 )
 
@@ -24,13 +25,15 @@ type view struct {
 	owners     map[netip.Addr]int32
 	generation int64
 	capacity   int32
+	// masquerade has the programs translate what leaves the VPC; with nftables it is desired's.
+	masquerade bool
 }
 
 // errNotYet is wrapped by reasons to wait: the sources are there, but not complete.
 var errNotYet = errors.New("not yet")
 
 // compute reads the sources. It is pure; what it can't believe is an error and the last view stands.
-func compute(cfg config.Config, instance string, nn *v1alpha1.NodeNetwork, cn *v1alpha1.ClusterNetwork) (view, error) {
+func compute(cfg config.Config, exceptions masquerade.Exceptions, instance string, nn *v1alpha1.NodeNetwork, cn *v1alpha1.ClusterNetwork) (view, error) {
 	var v view
 	switch {
 	case nn == nil:
@@ -45,7 +48,8 @@ func compute(cfg config.Config, instance string, nn *v1alpha1.NodeNetwork, cn *v
 	v.owners = map[netip.Addr]int32{}
 	v.generation = nn.Generation
 	v.capacity = capacity(cfg, nn.Spec)
-	v.desired = nodenet.Desired{MTU: cfg.MTU, Masquerade: cfg.EnableIPv4Masquerade, MasqueradeInterfaces: cfg.MasqueradeInterfaces}
+	v.masquerade = cfg.EnableIPv4Masquerade && cfg.BPF.Masquerade
+	v.desired = nodenet.Desired{MTU: cfg.MTU, Masquerade: cfg.EnableIPv4Masquerade && !cfg.BPF.Masquerade, MasqueradeInterfaces: cfg.MasqueradeInterfaces}
 	var primary netip.Addr
 	for _, i := range nn.Spec.Interfaces {
 		if i.DeviceIndex == 0 {
@@ -81,6 +85,7 @@ func compute(cfg config.Config, instance string, nn *v1alpha1.NodeNetwork, cn *v
 		}
 		v.desired.Direct = append(v.desired.Direct, p.Masked())
 	}
+	v.desired.Direct = append(v.desired.Direct, masquerade.Native(cfg.IPMasqAgent.Enabled, exceptions)...)
 	return v, nil
 }
 

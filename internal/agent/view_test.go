@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/config"
+	"github.com/weft-cni/weft/internal/masquerade"
 )
 
 func node() *v1alpha1.NodeNetwork {
@@ -34,7 +35,7 @@ func cluster() *v1alpha1.ClusterNetwork {
 }
 
 func TestCompute(t *testing.T) {
-	v, err := compute(config.Default(), "i-1", node(), cluster())
+	v, err := compute(config.Default(), masquerade.Exceptions{}, "i-1", node(), cluster())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func TestCompute(t *testing.T) {
 	}
 	cfg := config.Default()
 	cfg.ENI.FirstInterfaceIndex = 1
-	v, err = compute(cfg, "i-1", node(), cluster())
+	v, err = compute(cfg, masquerade.Exceptions{}, "i-1", node(), cluster())
 	if err != nil || len(v.assigned) != 1 || v.assigned[0].DeviceIndex != 1 || v.capacity != 9 {
 		t.Errorf("with first interface index 1: %v, %+v", err, v)
 	}
@@ -83,12 +84,12 @@ func TestComputeRefuses(t *testing.T) {
 	} {
 		nn, cn := node(), cluster()
 		c.change(nn, cn)
-		_, err := compute(config.Default(), "i-1", nn, cn)
+		_, err := compute(config.Default(), masquerade.Exceptions{}, "i-1", nn, cn)
 		if err == nil || errors.Is(err, errNotYet) != c.notYet || !strings.Contains(err.Error(), c.part) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := compute(config.Default(), "i-1", nil, nil); !errors.Is(err, errNotYet) {
+	if _, err := compute(config.Default(), masquerade.Exceptions{}, "i-1", nil, nil); !errors.Is(err, errNotYet) {
 		t.Errorf("without objects: %v", err)
 	}
 }

@@ -119,3 +119,27 @@ func attribute(b []byte, kind uint16) []byte {
 	}
 	return nil
 }
+
+// translatedFlows says whether the kernel translates the source of a connection that one of these began.
+func translatedFlows(ours map[netip.Addr]bool) (bool, error) {
+	flows, err := dump(func() ([][]byte, error) {
+		req := flowRequest(netip.IPv4Unspecified(), nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
+		return req.Execute(unix.NETLINK_NETFILTER, 0)
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, raw := range flows {
+		if len(raw) < nl.SizeofNfgenmsg {
+			continue
+		}
+		original := attribute(attribute(raw[nl.SizeofNfgenmsg:], nl.CTA_TUPLE_ORIG), nl.CTA_TUPLE_IP)
+		reply := attribute(attribute(raw[nl.SizeofNfgenmsg:], nl.CTA_TUPLE_REPLY), nl.CTA_TUPLE_IP)
+		from, ok := netip.AddrFromSlice(attribute(original, nl.CTA_IP_V4_SRC))
+		to, known := netip.AddrFromSlice(attribute(reply, nl.CTA_IP_V4_DST))
+		if ok && known && from != to && ours[from] {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -32,9 +32,12 @@ type Desired struct {
 	Interfaces []Interface
 	// MTU of ENIs and pods; 0 is what the primary ENI has.
 	MTU int
-	// Masquerade turns translation on; Direct are the destinations that are never translated.
+	// Masquerade has nftables translate; Direct are the destinations that are never translated, beside
+	// multicast.
 	Masquerade bool
 	Direct     []netip.Prefix
+	// LeaveMasquerade keeps what an earlier agent had nftables translate, until somebody else does it.
+	LeaveMasquerade bool
 	// MasqueradeInterfaces limits translation to what leaves by these devices once it is translated; a name
 	// may end in "+". eth0 also means the primary ENI where the system calls it otherwise.
 	MasqueradeInterfaces []string

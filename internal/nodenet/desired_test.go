@@ -2,7 +2,6 @@ package nodenet
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -87,9 +86,9 @@ func TestLeavingBy(t *testing.T) {
 	eni := func(index byte) Interface {
 		return Interface{MAC: fmt.Sprintf("02:00:00:00:00:%02x", index), DeviceIndex: int32(index), Primary: netip.AddrFrom4([4]byte{10, 0, 0, index + 1})}
 	}
-	var links []netlink.Link
-	for i, n := range []string{"ens5", "ens6", "usb0"} {
-		links = append(links, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: n, Index: i + 2, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, byte(i)}}})
+	var found []Found
+	for i, n := range []string{"ens5", "ens6"} {
+		found = append(found, Found{Interface: eni(byte(i)), Name: n})
 	}
 	for _, c := range []struct {
 		names []string
@@ -100,7 +99,7 @@ func TestLeavingBy(t *testing.T) {
 		{[]string{"ens+"}, []byte{0, 1}},
 		{[]string{"wlan0", "ens"}, nil},
 	} {
-		got := leavingBy(links, []Interface{eni(0), eni(1)}, c.names)
+		got := leavingBy([]Interface{eni(0), eni(1)}, found, c.names)
 		if len(got) != len(c.want) {
 			t.Errorf("%v: got %v", c.names, got)
 		}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -20,9 +21,8 @@ const tableName = "weft"
 // layout names the form of the table: another one is rebuilt in a single transaction.
 const layout = "weft masquerade 1"
 
-// neverMasqueraded beside the VPC: link-local (instance metadata knows pods by their own address) and
-// multicast.
-var neverMasqueraded = []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/4")}
+// neverMasqueraded whatever is desired: multicast.
+var neverMasqueraded = netip.MustParsePrefix("224.0.0.0/4")
 
 // beforeKubeProxy is just below the priority of everybody's source translation, so that one address is
 // chosen for a pod by us and never by the device that it happens to be routed to.
@@ -35,7 +35,10 @@ type ruleset struct {
 }
 
 // masquerade writes the table. Every change is one transaction.
-type masquerade struct{ mu sync.Mutex }
+type masquerade struct {
+	mu     sync.Mutex
+	looked time.Time // by retire, for connections that the table still serves
+}
 
 func newMasquerade() *masquerade { return &masquerade{} }
 
@@ -205,6 +208,68 @@ func (m *masquerade) unset(addr netip.Addr) error {
 		return err
 	}
 	return nil
+}
+
+// retireEvery is how often retire looks for connections: it reads the kernel's whole table of them.
+const retireEvery = time.Minute
+
+// retire has the table translate nothing new, and removes it once no connection of an endpoint is left that it
+// translated: with the last chain for translation in the kernel what is translated would no longer be.
+func (m *masquerade) retire(now time.Time, ours map[netip.Addr]bool) error {
+	there, err := m.empty()
+	if err != nil || !there || now.Sub(m.looked) < retireEvery {
+		return err
+	}
+	m.looked = now
+	serves, err := translatedFlows(ours)
+	if err != nil {
+		return fmt.Errorf("look for translated connections: %w", err)
+	}
+	if serves {
+		return nil
+	}
+	return m.remove()
+}
+
+// empty takes the table's rules and says whether it is there.
+func (m *masquerade) empty() (there bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyIPv4)
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	t := weftTable()
+	if !slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == t.Name }) {
+		return false, nil
+	}
+	chains, err := c.ListChainsOfTableFamily(t.Family)
+	if err != nil {
+		return true, fmt.Errorf("nftables: %w", err)
+	}
+	rules := 0
+	for _, chain := range chains {
+		if chain.Table.Name != t.Name {
+			continue
+		}
+		found, err := c.GetRules(t, chain)
+		if err != nil {
+			return true, fmt.Errorf("nftables: %w", err)
+		}
+		rules += len(found)
+	}
+	if rules == 0 {
+		return true, nil
+	}
+	c.FlushTable(t)
+	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return true, fmt.Errorf("nftables: empty table %s: %w", tableName, err)
+	}
+	return true, nil
 }
 
 // remove deletes the table.

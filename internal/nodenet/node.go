@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -41,9 +42,7 @@ type Node struct {
 	h    *netlink.Handle
 	sys  settings
 	masq *masquerade
-	// leaving are the ENIs' addresses to which translation is limited, if it is.
-	leaving map[netip.Addr]bool
-	log     *slog.Logger
+	log  *slog.Logger
 
 	mu        sync.Mutex
 	desired   Desired
@@ -145,7 +144,7 @@ func (n *Node) Reconcile(ctx context.Context) (Report, error) {
 		}
 	}
 	eps, err := n.checkPairs(links, &rep, was)
-	errs = append(errs, err, n.syncRoutes(eps, &rep, was), n.syncRules(eps, &rep, was), n.syncMasquerade(links, &rep, was))
+	errs = append(errs, err, n.syncRoutes(eps, &rep, was), n.syncRules(eps, &rep, was), n.syncMasquerade(&rep, was))
 	return rep, errors.Join(append(errs, ctx.Err())...)
 }
 
@@ -276,11 +275,21 @@ func (n *Node) syncRules(eps []endpoint.Endpoint, rep *Report, was map[string]bo
 	return errors.Join(errs...)
 }
 
-func (n *Node) syncMasquerade(links []netlink.Link, rep *Report, was map[string]bool) error {
-	if !n.desired.Masquerade {
-		return n.masq.remove()
+func (n *Node) syncMasquerade(rep *Report, was map[string]bool) error {
+	switch {
+	case n.desired.Masquerade:
+	case n.desired.LeaveMasquerade:
+		return nil
+	default:
+		ours := map[netip.Addr]bool{}
+		for _, e := range n.endpoints {
+			ours[e.Address] = true
+		}
+		if err := n.masq.retire(time.Now(), ours); err != nil {
+			return fmt.Errorf("masquerade: %w", err)
+		}
+		return nil
 	}
-	n.leaving = leavingBy(links, n.desired.Interfaces, n.desired.MasqueradeInterfaces)
 	sources := map[netip.Addr]netip.Addr{}
 	for _, e := range n.endpoints {
 		if to := n.masqueradeTo(e); to.IsValid() {
@@ -289,7 +298,7 @@ func (n *Node) syncMasquerade(links []netlink.Link, rep *Report, was map[string]
 	}
 	rebuilt, err := n.masq.sync(ruleset{
 		sources: sources,
-		direct:  spans(append(slices.Clone(n.desired.Direct), neverMasqueraded...)),
+		direct:  spans(append(slices.Clone(n.desired.Direct), neverMasqueraded)),
 	})
 	if err != nil {
 		return fmt.Errorf("masquerade: %w", err)
@@ -301,16 +310,7 @@ func (n *Node) syncMasquerade(links []netlink.Link, rep *Report, was map[string]
 // masqueradeTo is the source that an endpoint's packets get when they leave the VPC; invalid if they keep
 // their own.
 func (n *Node) masqueradeTo(e endpoint.Endpoint) netip.Addr {
-	for _, i := range n.desired.Interfaces {
-		if i.DeviceIndex != e.DeviceIndex {
-			continue
-		}
-		if len(n.desired.MasqueradeInterfaces) > 0 && !n.leaving[i.MasqueradeTo] {
-			break
-		}
-		return i.MasqueradeTo
-	}
-	return netip.Addr{}
+	return n.desired.Sources(slices.Collect(maps.Values(n.found)))[e.DeviceIndex]
 }
 
 // Cleanup removes what weft made in the kernel but for the pods' devices. It finds things by our

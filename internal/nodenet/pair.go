@@ -148,11 +148,7 @@ func (n *Node) masqueradeOne(e endpoint.Endpoint) error {
 	}
 	err := n.masq.set(e.Address, to)
 	if errors.Is(err, unix.ENOENT) {
-		links, lerr := listLinks(n.h)
-		if lerr != nil {
-			return fmt.Errorf("list devices: %w", lerr)
-		}
-		return n.syncMasquerade(links, &Report{}, nil)
+		return n.syncMasquerade(&Report{}, nil)
 	}
 	if err != nil {
 		return fmt.Errorf("masquerade %s: %w", e.Address, err)

@@ -99,11 +99,14 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 		if (code != REASON_FORWARDED)
 			return code;
 	}
-	/* Most of what comes for the host can't be an answer to a translated flow. */
+	/*
+	 * Most of what comes for the host can't be an answer to a translated flow. Flows outlive
+	 * the setting.
+	 */
 	hit.entry = NULL;
 	hit.stale = false;
 	if (addr_equal(&f->dst, f->family == 4 ? &config->node_addr : &config->node_addr6) &&
-	    !(config->flags & CONFIG_MASQUERADE && nat_port_given(config, f, f->dport)))
+	    !nat_port_given(config, f, f->dport))
 		return from_netdev_unknown(skb, f, &hit);
 	if (!ct_lookup(f, &hit))
 		return from_netdev_unknown(skb, f, &hit);

@@ -248,6 +248,7 @@ func TestResult(t *testing.T) {
 // pod with its address meets none of them.
 func TestRemovedPodsConnections(t *testing.T) {
 	r := newRig(t)
+	r.conf.BPF.Masquerade = false // the kernel's way, in which it remembers them
 	r.start()
 	r.router.Serve(t, port)
 	remembered := func(p *pod) int {

@@ -2,12 +2,16 @@ package agent
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-cni/weft/api/v1alpha1"
@@ -123,4 +127,77 @@ func translate(t *testing.T, nodePort uint16, to netip.Addr) {
 			t.Log(err)
 		}
 	})
+}
+
+// TestMasqueradeChangesHands: a node goes from nftables to the programs and back. Connections that one of them
+// translated go on, new ones are the other's, and nftables' table goes with the last connection that needs it.
+func TestMasqueradeChangesHands(t *testing.T) {
+	r := newRig(t)
+	r.router.Serve(t, port)
+	var p *pod
+	kept := map[string]net.Conn{}
+	for _, name := range []string{"nftables", "programs", "nftables again", "programs again"} {
+		r.conf.BPF.Masquerade = strings.HasPrefix(name, "programs")
+		r.start()
+		if p == nil {
+			p = r.add("pod")
+		}
+		nstest.Eventually(t, 10*time.Second, name+" translates", func() error {
+			if n := sources(t); (n > 0) == r.conf.BPF.Masquerade {
+				return fmt.Errorf("nftables has %d sources", n)
+			}
+			return nil
+		})
+		for k, c := range kept {
+			if _, err := nstest.AskOn(c); err != nil {
+				t.Errorf("%s: a connection that %s translated: %v", name, k, err)
+			}
+		}
+		expectSource(t, "a new connection", p.Space, world, eniOwn[0])
+		c, err := p.Dial(netip.MustParseAddr(world), port)
+		r.must(err)
+		defer c.Close()
+		kept[name] = c
+		if r.conf.BPF.Masquerade && name != "programs" {
+			break
+		}
+		r.stop()
+	}
+	if sources(t) < 0 {
+		t.Error("nftables' table is gone with connections that need it")
+	}
+	r.stop()
+	for _, c := range kept {
+		r.must(c.Close())
+	}
+	r.must(netlink.ConntrackTableFlush(netlink.ConntrackTable))
+	r.start()
+	nstest.Eventually(t, 10*time.Second, "nftables' table is gone", func() error {
+		if n := sources(t); n >= 0 {
+			return fmt.Errorf("it is there, with %d sources", n)
+		}
+		return nil
+	})
+}
+
+// sources counts those that nftables' table translates; -1: there is no table.
+func sources(t *testing.T) int {
+	t.Helper()
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := &nftables.Table{Name: "weft", Family: nftables.TableFamilyIPv4}
+	tables, err := c.ListTablesOfFamily(table.Family)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == table.Name }) {
+		return -1
+	}
+	elements, err := c.GetSetElements(&nftables.Set{Table: table, Name: "sources"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(elements)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/masquerade"
 	"github.com/weft-cni/weft/internal/nodenet"
 	"github.com/weft-cni/weft/internal/nodenet/nstest"
 )
@@ -15,6 +16,9 @@ import (
 func awaitPrefixes(t *testing.T, r *rig, want map[string]datapath.PrefixInfo) {
 	t.Helper()
 	wanted := map[netip.Prefix]datapath.PrefixInfo{}
+	for _, linkLocal := range masquerade.Native(false, masquerade.Exceptions{}) {
+		wanted[linkLocal] = datapath.PrefixInfo{Native: true}
+	}
 	for p, info := range want {
 		wanted[netip.MustParsePrefix(p)] = info
 	}

@@ -214,11 +214,18 @@ func (m *masquerade) unset(addr netip.Addr) error {
 const retireEvery = time.Minute
 
 // retire has the table translate nothing new, and removes it once no connection of an endpoint is left that it
-// translated: with the last chain for translation in the kernel what is translated would no longer be.
+// translated. Without any rule that needs them the kernel would end both: the tracking of connections and their
+// translation.
 func (m *masquerade) retire(now time.Time, ours map[netip.Addr]bool) error {
-	there, err := m.empty()
-	if err != nil || !there || now.Sub(m.looked) < retireEvery {
+	there, err := m.there()
+	if err != nil || !there {
 		return err
+	}
+	if _, err := m.sync(ruleset{}); err != nil {
+		return err
+	}
+	if now.Sub(m.looked) < retireEvery {
+		return nil
 	}
 	m.looked = now
 	serves, err := translatedFlows(ours)
@@ -231,8 +238,7 @@ func (m *masquerade) retire(now time.Time, ours map[netip.Addr]bool) error {
 	return m.remove()
 }
 
-// empty takes the table's rules and says whether it is there.
-func (m *masquerade) empty() (there bool, err error) {
+func (m *masquerade) there() (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c, err := nftables.New()
@@ -243,33 +249,7 @@ func (m *masquerade) empty() (there bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("nftables: %w", err)
 	}
-	t := weftTable()
-	if !slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == t.Name }) {
-		return false, nil
-	}
-	chains, err := c.ListChainsOfTableFamily(t.Family)
-	if err != nil {
-		return true, fmt.Errorf("nftables: %w", err)
-	}
-	rules := 0
-	for _, chain := range chains {
-		if chain.Table.Name != t.Name {
-			continue
-		}
-		found, err := c.GetRules(t, chain)
-		if err != nil {
-			return true, fmt.Errorf("nftables: %w", err)
-		}
-		rules += len(found)
-	}
-	if rules == 0 {
-		return true, nil
-	}
-	c.FlushTable(t)
-	if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return true, fmt.Errorf("nftables: empty table %s: %w", tableName, err)
-	}
-	return true, nil
+	return slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == tableName }), nil
 }
 
 // remove deletes the table.

@@ -141,6 +141,8 @@ static __always_inline __u32 to_netdev_ip(struct __sk_buff *skb, const struct we
 			code = to_netdev_flow(skb, config, &f, address, &handle);
 		if (code != REASON_FORWARDED)
 			return code;
+	} else if (!local && nat_answer_is_pods(skb, config, six)) {
+		return DROP(REASON_NAT_HOST_PORT);
 	}
 	eni = eni_get(handle);
 	if (!eni)

@@ -302,3 +302,66 @@ static __always_inline __u32 nat_in(struct __sk_buff *skb, struct flow *f,
 		f->sport = alias->nat_port;
 	return code;
 }
+
+/*
+ * The host's own packet, with an address that pods are translated to: would its answer be taken for
+ * a pod's? Only a program that binds to a port of the range can ask for that, after a pod was given
+ * it; of TCP what begins a connection is looked at. Headers with options are the host's business.
+ */
+static __noinline bool nat_answer_is_pods(struct __sk_buff *skb, const struct weft_config *config,
+					  bool six)
+{
+	struct ct_hit alias, hit;
+	struct flow f = {};
+	__be16 head[8] = {};
+	void *start;
+
+	start = packet_head(skb, six ? IPV6_END : IPV4_END);
+	if (!start)
+		return false;
+	if (six) {
+		struct ipv6 *ip = start + NETWORK_OFFSET;
+
+		addr_set6(&f.src, ip->dst);
+		addr_set6(&f.dst, ip->src);
+		f.protocol = ip->next;
+		f.family = 6;
+		f.l4 = IPV6_END;
+	} else {
+		struct ipv4 *ip = start + NETWORK_OFFSET;
+
+		if ((ip->version_ihl & 0x0f) != 5 ||
+		    ip->fragment & bpf_htons(IP_OFFSET_MASK | IP_MORE_FRAGMENTS))
+			return false;
+		addr_set4(&f.src, ip->dst);
+		addr_set4(&f.dst, ip->src);
+		f.protocol = ip->protocol;
+		f.family = 4;
+		f.l4 = IPV4_END;
+	}
+	if (bpf_skb_load_bytes(skb, f.l4, head, f.protocol == IP_PROTO_TCP ? 16 : 8))
+		return false;
+	switch (f.protocol) {
+	case IP_PROTO_TCP:
+		if (!tcp_begins(bpf_ntohs(head[6]) & 0xff))
+			return false;
+		/* fall through */
+	case IP_PROTO_UDP:
+		f.sport = head[1];
+		f.dport = head[0];
+		break;
+	case IP_PROTO_ICMP:
+	case IP_PROTO_ICMPV6:
+		if (bpf_ntohs(head[0]) >> 8 != (six ? 128 : 8))
+			return false;
+		f.kind = FLOW_QUERY;
+		f.sport = f.dport = head[2];
+		break;
+	default:
+		return false;
+	}
+	if (!nat_port_given(config, &f, f.dport) || !ct_lookup(&f, &alias) ||
+	    !(alias.entry->flags & CT_ALIAS))
+		return false;
+	return ct_lookup_primary(&f, &alias, &hit);
+}

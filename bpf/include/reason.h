@@ -56,6 +56,7 @@
 	X(59, TOO_BIG, "larger than the interface's MTU", "see weft datapath routes; look for a device in the pod with a larger MTU") \
 	X(60, ENDPOINT_GONE, "the pod it belongs to is gone", "the peer still uses the address of a deleted pod") \
 	X(61, BANDWIDTH, "above the pod's bandwidth limit", "raise the annotation kubernetes.io/egress-bandwidth or ingress-bandwidth") \
+	X(62, NAT_HOST_PORT, "the host's own packet with a port that a pod's translated connection has", "bind the host's program to a port outside of the masqueraded range, see bpf.masqueradePorts") \
 	/* end reasons */
 
 enum weft_reason {

@@ -67,4 +67,16 @@ int nat_ingress(struct __sk_buff *skb)
 	return code;
 }
 
+/* A packet of the host itself. */
+SEC("tc")
+int nat_host(struct __sk_buff *skb)
+{
+	struct weft_config *config = config_get();
+	bool six = skb->protocol == bpf_htons(ETHERTYPE_IPV6);
+
+	if (config && nat_answer_is_pods(skb, config, six))
+		return REASON_NAT_HOST_PORT;
+	return REASON_FORWARDED;
+}
+
 char nat_license[] SEC("license") = "Dual BSD/GPL";

@@ -16,6 +16,7 @@ type natRig struct {
 	testing.TB
 	maps            map[string]*ebpf.Map
 	egress, ingress *ebpf.Program
+	host            *ebpf.Program
 }
 
 var (
@@ -48,7 +49,7 @@ func newNATRig(t testing.TB) *natRig {
 	if err := coll.Maps["weft_enis"].Put(uint32(natENI), eni); err != nil {
 		t.Fatal(err)
 	}
-	return &natRig{TB: t, maps: coll.Maps, egress: coll.Programs["nat_egress"], ingress: coll.Programs["nat_ingress"]}
+	return &natRig{TB: t, maps: coll.Maps, egress: coll.Programs["nat_egress"], ingress: coll.Programs["nat_ingress"], host: coll.Programs["nat_host"]}
 }
 
 // fresh has no flows and this range of ports.
@@ -74,7 +75,7 @@ func TestNAT(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, *natRig){
 		"every protocol": testNATEveryProtocol, "keeps a port of the range": testNATKeepsAPortOfTheRange, "no port": testNATNoPort,
 		"only by address": testNATOnlyByAddress, "errors": testNATErrors, "errors of nobody": testNATErrorsOfNobody,
-		"fragments": testNATFragments, "takes what is left": testNATTakesWhatIsLeft, "alias evicted": testNATAliasEvicted,
+		"fragments": testNATFragments, "takes what is left": testNATTakesWhatIsLeft, "alias evicted": testNATAliasEvicted, "the host's packets": testNATHost,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, r) })
 	}
@@ -403,6 +404,53 @@ func testNATAliasEvicted(t *testing.T, r *natRig) {
 		t.Errorf("the port has another flow: %s, expected %s", reason, ReasonNatNoPort)
 	}
 	r.same(other.reply(), r.receive(taken.reply()))
+}
+
+// The host's packet is refused only while a pod's flow has its port to the same peer.
+func testNATHost(t *testing.T, r *natRig) {
+	for _, fam := range natFamilies() {
+		for _, p := range []natPacket{
+			{protocol: protoTCP, sport: 40000, dport: 443, flags: tcpSYN},
+			{protocol: protoUDP, sport: 40000, dport: 53, data: []byte("query")},
+			{protocol: fam.icmp, kind: fam.query, sport: 40000, dport: 40000, data: []byte("ping!")},
+		} {
+			t.Run(fmt.Sprintf("%s/protocol %d", fam.name, p.protocol), func(t *testing.T) {
+				r := r.fresh(t, 2000, 2999)
+				p.src, p.dst = fam.pod, fam.world
+				own := r.send(p)
+				if _, reason := r.run(r.host, own); reason != ReasonNatHostPort {
+					t.Errorf("the pod's port: %s, expected %s", reason, ReasonNatHostPort)
+				}
+				for what, change := range map[string]func(*natPacket){
+					"another peer": func(p *natPacket) { p.dst = fam.router },
+					"a port outside of the range": func(p *natPacket) {
+						p.sport = 40000
+						if p.protocol == fam.icmp {
+							p.dport = 40000
+						}
+					},
+					"an answer": func(p *natPacket) {
+						p.flags |= tcpACK
+						if p.protocol == fam.icmp {
+							p.kind = map[byte]byte{8: 0, 128: 129}[p.kind]
+						} else if p.protocol == protoUDP {
+							p.dport = 54 // has none
+						}
+					},
+				} {
+					q := own
+					change(&q)
+					if _, reason := r.run(r.host, q); reason != 0 {
+						t.Errorf("%s: %s, expected that it passes", what, reason)
+					}
+				}
+				r.age(func(e *ctEntry) { e.Expires -= 120 * 1000 })
+				if _, reason := r.run(r.host, own); reason != 0 {
+					t.Errorf("when the pod's flow has ended: %s, expected that it passes", reason)
+				}
+			})
+		}
+	}
 }
 
 // age changes every entry of a flow that isn't established.

@@ -34,6 +34,7 @@ const (
 	natprogMapWeftIpcache      = "weft_ipcache"
 	natprogMapWeftNatScratch   = "weft_nat_scratch"
 	natprogProgNatEgress       = "nat_egress"
+	natprogProgNatHost         = "nat_host"
 	natprogProgNatIngress      = "nat_ingress"
 )
 
@@ -80,6 +81,7 @@ type natprogSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type natprogProgramSpecs struct {
 	NatEgress  *ebpf.ProgramSpec `ebpf:"nat_egress"`
+	NatHost    *ebpf.ProgramSpec `ebpf:"nat_host"`
 	NatIngress *ebpf.ProgramSpec `ebpf:"nat_ingress"`
 }
 
@@ -184,12 +186,14 @@ type natprogVariables struct {
 // It can be passed to loadNatprogObjects or ebpf.CollectionSpec.LoadAndAssign.
 type natprogPrograms struct {
 	NatEgress  *ebpf.Program `ebpf:"nat_egress"`
+	NatHost    *ebpf.Program `ebpf:"nat_host"`
 	NatIngress *ebpf.Program `ebpf:"nat_ingress"`
 }
 
 func (p *natprogPrograms) Close() error {
 	return _NatprogClose(
 		p.NatEgress,
+		p.NatHost,
 		p.NatIngress,
 	)
 }

@@ -47,6 +47,7 @@ const (
 	ReasonTooBig          Reason = 59 // larger than the interface's MTU
 	ReasonEndpointGone    Reason = 60 // the pod it belongs to is gone
 	ReasonBandwidth       Reason = 61 // above the pod's bandwidth limit
+	ReasonNatHostPort     Reason = 62 // the host's own packet with a port that a pod's translated connection has
 )
 
 func describe(r Reason) (name, text, advice string) {
@@ -137,6 +138,8 @@ func describe(r Reason) (name, text, advice string) {
 		return "endpoint-gone", "the pod it belongs to is gone", "the peer still uses the address of a deleted pod"
 	case ReasonBandwidth:
 		return "bandwidth", "above the pod's bandwidth limit", "raise the annotation kubernetes.io/egress-bandwidth or ingress-bandwidth"
+	case ReasonNatHostPort:
+		return "nat-host-port", "the host's own packet with a port that a pod's translated connection has", "bind the host's program to a port outside of the masqueraded range, see bpf.masqueradePorts"
 	}
 	return "", "", ""
 }
@@ -187,6 +190,7 @@ func Reasons() []Reason {
 		ReasonTooBig,
 		ReasonEndpointGone,
 		ReasonBandwidth,
+		ReasonNatHostPort,
 	}
 }
 

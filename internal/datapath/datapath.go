@@ -20,7 +20,7 @@ type Config struct {
 	BPFFS  string       // BPF file system, mounted if absent; by default /sys/fs/bpf
 	PinDir string       // below BPFFS; by default contract.PinDir
 	Attach AttachMode
-	// Settings that the programs begin with; zero: DefaultSettings.
+	// Settings that the programs begin with; zero: those that they follow, or DefaultSettings.
 	Settings Settings
 	// Sizes of maps that are made anew.
 	Sizes Sizes
@@ -65,13 +65,7 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if cfg.PinDir == "" {
 		cfg.PinDir = contract.PinDir
 	}
-	if cfg.Settings == (Settings{}) {
-		cfg.Settings = DefaultSettings()
-	}
-	if err := cfg.Settings.Validate(); err != nil {
-		return nil, fmt.Errorf("settings of the datapath: %w", err)
-	}
-	d := &Datapath{log: cfg.Log, programs: map[Hook]*ebpf.Program{}, settings: cfg.Settings}
+	d := &Datapath{log: cfg.Log, programs: map[Hook]*ebpf.Program{}}
 	if d.hz, err = jiffiesPerSecond(); err != nil {
 		return nil, err
 	}
@@ -107,6 +101,9 @@ func Open(cfg Config) (_ *Datapath, err error) {
 		}
 	}()
 	if err := d.writeRings(); err != nil {
+		return nil, err
+	}
+	if d.settings, err = d.firstSettings(cfg.Settings); err != nil {
 		return nil, err
 	}
 	if err := d.writeConfig(d.settings, d.watch); err != nil {

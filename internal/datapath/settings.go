@@ -119,6 +119,40 @@ func newConfigValue(s Settings, hz uint32, w Watch) configValue {
 	return c
 }
 
+// settings undoes newConfigValue.
+func (c configValue) settings() Settings {
+	s := Settings{
+		IPv4: c.Families&familyIPv4 != 0, IPv6: c.Families&familyIPv6 != 0,
+		Masquerade: c.Flags&configMasquerade != 0, MasqueradePorts: [2]uint16{c.MasqueradePortMin, c.MasqueradePortMax},
+		MetadataClosed: c.Flags&configMetadataClosed != 0, EventsPerSecond: c.EventsPerSecond,
+		NodeAddr: fromWire(c.NodeAddr), NodeAddr6: fromWire(c.NodeAddr6),
+	}
+	lifetime := func(index int) time.Duration {
+		return time.Duration(c.Lifetime[index]) * time.Second / time.Duration(max(c.JiffiesPerSecond, 1))
+	}
+	s.Lifetimes = Lifetimes{TCP: lifetime(lifetimeTCP), SYN: lifetime(lifetimeSYN), FIN: lifetime(lifetimeFIN), Any: lifetime(lifetimeAny), Stack: lifetime(lifetimeStack)}
+	return s
+}
+
+// firstSettings are those given, those that an earlier agent left, or the default: an agent that doesn't know
+// yet what it wants changes nothing.
+func (d *Datapath) firstSettings(given Settings) (Settings, error) {
+	if given != (Settings{}) {
+		if err := given.Validate(); err != nil {
+			return Settings{}, fmt.Errorf("settings of the datapath: %w", err)
+		}
+		return given, nil
+	}
+	var have configValue
+	if err := d.maps[weftMapWeftConfig].Lookup(uint32(0), &have); err != nil {
+		return Settings{}, fmt.Errorf("read %s: %w", weftMapWeftConfig, err)
+	}
+	if s := have.settings(); have.Layout == layoutVersion && s.Validate() == nil {
+		return s, nil
+	}
+	return DefaultSettings(), nil
+}
+
 // Configure makes the programs follow s from the next packet on.
 func (d *Datapath) Configure(s Settings) error {
 	if err := s.Validate(); err != nil {

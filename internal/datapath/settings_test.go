@@ -2,9 +2,12 @@ package datapath
 
 import (
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"
 )
 
 func TestSettingsAreWrittenAndChanged(t *testing.T) {
@@ -40,6 +43,40 @@ func TestSettingsAreWrittenAndChanged(t *testing.T) {
 	if c := read(); c.Flags != 0 || c.Families != familyIPv4 {
 		t.Errorf("without the trace the programs read %+v", c)
 	}
+}
+
+// An agent that doesn't say what it wants changes nothing; on an empty node it gets the default.
+func TestSettingsOutliveTheAgent(t *testing.T) {
+	newSpace(t).enter(t)
+	cfg := testConfig(t)
+	d := openDatapath(t, cfg)
+	if d.Settings() != DefaultSettings() {
+		t.Errorf("on an empty node the settings are %+v", d.Settings())
+	}
+	want := Settings{
+		IPv4: true, IPv6: true, Masquerade: true, MasqueradePorts: [2]uint16{2000, 2999}, MetadataClosed: true, EventsPerSecond: 7,
+		Lifetimes: Lifetimes{TCP: time.Hour, SYN: 2 * time.Second, FIN: 3 * time.Second, Any: 4 * time.Second, Stack: 5 * time.Second},
+		NodeAddr:  netip.MustParseAddr(nodeAddr), NodeAddr6: netip.MustParseAddr("fd00::5"),
+	}
+	must(t, d.Configure(want))
+	must(t, d.Close())
+	var before, after configValue
+	must(t, pinnedConfig(t, cfg, &before))
+	d = openDatapath(t, cfg)
+	must(t, d.maps[weftMapWeftConfig].Lookup(uint32(0), &after))
+	if d.Settings() != want || before != after {
+		t.Errorf("the next agent has %+v, expected %+v", d.Settings(), want)
+	}
+}
+
+func pinnedConfig(t *testing.T, cfg Config, into *configValue) error {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(filepath.Join(cfg.PinDir, "maps", pinName(weftMapWeftConfig)), nil)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	return m.Lookup(uint32(0), into)
 }
 
 func TestSettingsThatAreRefused(t *testing.T) {

@@ -33,7 +33,8 @@ type Kernel struct {
 
 	connections []datapath.Connection
 	// Exists tells whether a device is there; nil: every device is.
-	Exists func(ifindex int) bool
+	Exists   func(ifindex int) bool
+	settings datapath.Settings // that the programs follow
 }
 
 // NewKernel has nothing attached.
@@ -51,7 +52,11 @@ func NewKernel() *Kernel {
 }
 
 // Open is what datapath.Open is to a node.
-func (k *Kernel) Open() *Datapath { return &Datapath{kernel: k, settings: datapath.DefaultSettings()} }
+func (k *Kernel) Open() *Datapath {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return &Datapath{kernel: k, settings: k.settings}
+}
 
 // Fail makes every call of the named method fail before it does anything, until err is nil.
 func (k *Kernel) Fail(method string, err error) {
@@ -376,7 +381,7 @@ func (d *Datapath) Configure(s datapath.Settings) error {
 	if err := s.Validate(); err != nil {
 		return err
 	}
-	d.settings = s
+	d.settings, d.kernel.settings = s, s
 	return nil
 }
 

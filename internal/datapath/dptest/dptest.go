@@ -47,6 +47,7 @@ func NewKernel() *Kernel {
 		attached:  map[datapath.Attachment]bool{},
 		counters:  map[datapath.Counter]datapath.Counter{},
 		fail:      map[string]error{},
+		settings:  datapath.DefaultSettings(),
 		ring:      ring{stats: map[datapath.EventType]datapath.EventStat{}, more: make(chan struct{}, 1)},
 	}
 }

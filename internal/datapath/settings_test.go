@@ -2,12 +2,9 @@ package datapath
 
 import (
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/cilium/ebpf"
 )
 
 func TestSettingsAreWrittenAndChanged(t *testing.T) {
@@ -59,24 +56,14 @@ func TestSettingsOutliveTheAgent(t *testing.T) {
 		NodeAddr:  netip.MustParseAddr(nodeAddr), NodeAddr6: netip.MustParseAddr("fd00::5"),
 	}
 	must(t, d.Configure(want))
-	must(t, d.Close())
 	var before, after configValue
-	must(t, pinnedConfig(t, cfg, &before))
+	must(t, d.maps[weftMapWeftConfig].Lookup(uint32(0), &before))
+	must(t, d.Close())
 	d = openDatapath(t, cfg)
 	must(t, d.maps[weftMapWeftConfig].Lookup(uint32(0), &after))
 	if d.Settings() != want || before != after {
 		t.Errorf("the next agent has %+v, expected %+v", d.Settings(), want)
 	}
-}
-
-func pinnedConfig(t *testing.T, cfg Config, into *configValue) error {
-	t.Helper()
-	m, err := ebpf.LoadPinnedMap(filepath.Join(cfg.PinDir, "maps", pinName(weftMapWeftConfig)), nil)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	return m.Lookup(uint32(0), into)
 }
 
 func TestSettingsThatAreRefused(t *testing.T) {

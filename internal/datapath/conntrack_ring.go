@@ -1,7 +1,10 @@
 package datapath
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/cilium/ebpf"
 )
@@ -26,21 +29,70 @@ func sizeSlots(spec *ebpf.CollectionSpec) {
 	spec.Maps[weftMapWeftCtSlots].MaxEntries = slots
 }
 
-// writeRings divides the slots among the rings. Rings that are in use stay as they are.
+// unpinLoneRings: rings and their slots are one thing in two maps. If somebody took one's pin, the other is
+// of no use.
+func unpinLoneRings(object *Object, dir string) error {
+	rings, slots := filepath.Join(dir, object.pinName(weftMapWeftCtRings)), filepath.Join(dir, object.pinName(weftMapWeftCtSlots))
+	_, ringsErr := os.Stat(rings)
+	_, slotsErr := os.Stat(slots)
+	switch {
+	case ringsErr == nil && errors.Is(slotsErr, os.ErrNotExist):
+		return os.Remove(rings)
+	case slotsErr == nil && errors.Is(ringsErr, os.ErrNotExist):
+		return os.Remove(slots)
+	}
+	return nil
+}
+
+// writeRings divides the slots among new rings, and has the timer find what the tables hold already. Rings
+// that are in use stay as they are.
 func (d *Datapath) writeRings() error {
 	rings := d.maps[weftMapWeftCtRings]
+	sizes := ringSizes(d.maps[mapConntrackTCP].MaxEntries(), d.maps[mapConntrackAny].MaxEntries())
+	var have ctRing
+	if err := rings.Lookup(uint32(ringMax-1), &have); err != nil {
+		return fmt.Errorf("read %s: %w", weftMapWeftCtRings, err)
+	}
+	if have.Size != 0 {
+		return nil
+	}
 	base := uint32(0)
-	for i, n := range ringSizes(d.maps[mapConntrackTCP].MaxEntries(), d.maps[mapConntrackAny].MaxEntries()) {
-		var have ctRing
-		if err := rings.Lookup(uint32(i), &have); err != nil {
-			return fmt.Errorf("read %s: %w", weftMapWeftCtRings, err)
-		}
-		if have.Size == 0 {
-			if err := rings.Put(uint32(i), ctRing{Size: n, Base: base}); err != nil {
-				return fmt.Errorf("write %s: %w", weftMapWeftCtRings, err)
+	for i, n := range sizes {
+		ring := ctRing{Size: n, Base: base}
+		if i == ringEst {
+			var err error
+			if ring.Head, err = d.fillRing(base); err != nil {
+				return err
 			}
+		}
+		if err := rings.Put(uint32(i), ring); err != nil {
+			return fmt.Errorf("write %s: %w", weftMapWeftCtRings, err)
 		}
 		base += n
 	}
 	return nil
+}
+
+// fillRing writes a slot for every established connection and returns how many there are.
+func (d *Datapath) fillRing(base uint32) (uint64, error) {
+	var indexes []uint32
+	var slots []ctSlot
+	if _, err := d.eachEntry(func(table string, key ctKey, e ctEntry) bool {
+		if table == mapConntrackTCP && e.Flags&ctAlias == 0 {
+			indexes = append(indexes, base+uint32(len(indexes)))
+			slots = append(slots, ctSlot{Key: key, Generation: e.Generation, Due: e.Expires})
+		}
+		return table == mapConntrackTCP
+	}); err != nil {
+		return 0, err
+	}
+	for done := 0; done < len(slots); {
+		end := min(len(slots), done+connectionBatch)
+		n, err := d.maps[weftMapWeftCtSlots].BatchUpdate(indexes[done:end], slots[done:end], nil)
+		if err != nil {
+			return 0, fmt.Errorf("write %s: %w", weftMapWeftCtSlots, err)
+		}
+		done += n
+	}
+	return uint64(len(slots)), nil
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -249,5 +250,34 @@ func timerPrograms(t testing.TB, timers *ebpf.Map) []ebpf.ProgramID {
 		if maps, ok := info.MapIDs(); ok && slices.Contains(maps, want) && info.Name == weftProgCtStart {
 			out = append(out, id)
 		}
+	}
+}
+
+// Rings whose pins somebody removed are made anew, and what the tables hold is found again.
+func TestLostRings(t *testing.T) {
+	for _, lost := range [][]string{{weftMapWeftCtSlots}, {weftMapWeftCtRings}, {weftMapWeftCtRings, weftMapWeftCtSlots, weftMapWeftCtTimers}} {
+		cfg := testConfig(t)
+		cfg.PinDir += "-" + lost[0] + strconv.Itoa(len(lost))
+		cfg.Settings = DefaultSettings()
+		k := newTracker(t, cfg)
+		k.establish(connA, connB, 300)
+		must(t, k.d.Close())
+		for _, name := range lost {
+			must(t, os.Remove(filepath.Join(cfg.PinDir, "maps", ThisVersion().pinName(name))))
+		}
+		cfg.Sizes = Sizes{ConntrackTCP: 1024, ConntrackAny: 1024} // which the tables that are there don't follow
+		d := openDatapath(t, shortLived(cfg))
+		s, err := d.ConntrackStats()
+		must(t, err)
+		if s.Established != 300 || s.Rings[ringEst].Used != 300 {
+			t.Errorf("%v: %d connections and %d slots, expected 300 of both", lost, s.Established, s.Rings[ringEst].Used)
+		}
+		// Their lives are hours; as closed ones they have a second.
+		k = trackerOf(t, d, loadTrack)
+		for i := range 300 {
+			k.run(segment{from: connB, to: portOf(connA, i), protocol: protocolTCP, tcp: tcpRST})
+		}
+		eventually(t, "the connections are gone", 20*time.Second, func() bool { return countKeys(t, d.maps[mapConntrackTCP]) == 0 })
+		must(t, d.Close())
 	}
 }

@@ -34,6 +34,9 @@ func openMaps(object *Object, spec *ebpf.CollectionSpec, dir string, log *slog.L
 			closeMaps(maps)
 		}
 	}()
+	if err := unpinLoneRings(object, dir); err != nil {
+		return nil, err
+	}
 	var missing []string
 	for name, ms := range spec.Maps {
 		if ephemeral(name) {
@@ -61,6 +64,9 @@ func openMaps(object *Object, spec *ebpf.CollectionSpec, dir string, log *slog.L
 	slices.Sort(missing)
 	if lost := slices.DeleteFunc(slices.Clone(missing), ephemeral); len(lost) > 0 && len(maps) > 0 {
 		log.Warn("Pinned maps are missing and were made anew", "maps", lost)
+	}
+	if slices.Contains(missing, weftMapWeftCtSlots) {
+		sizeSlots(spec) // the tables may have other sizes than configured
 	}
 	for _, name := range missing {
 		m, err := ebpf.NewMap(spec.Maps[name])

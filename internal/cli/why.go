@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,11 +32,14 @@ func newWhy(e *env) *cobra.Command {
 		Long: `Explains a flow, written FROM -> TO:PORT/PROTOCOL, where FROM and TO are NAMESPACE/POD or addresses.
 It looks at drops and connections on the nodes of both ends, at pods, addresses and ENIs, and, with your own
 AWS credentials, at what the VPC does: security groups, network ACLs, route tables, source check. What it
-couldn't look at it says. It changes nothing.`,
+couldn't look at it says. It changes nothing. --node names the node that forwards for a sender which is
+neither a pod nor a node.`,
 		Example: `  weft why 'shop/web-0 -> shop/db-0:5432'
   weft why 'shop/web-0 -> 10.1.2.3:53/udp'
+  weft why '172.17.0.2 -> shop/db-0:5432' --node ip-10-0-1-5.ec2.internal   # by a node that forwards
   weft why --last-drop
   weft why --last-drop --pod shop/web-0 -o json`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), e, args) },
 	}
 	f := c.Flags()
@@ -63,8 +65,7 @@ func (o whyOptions) run(ctx context.Context, e *env, args []string) error {
 	case o.lastDrop:
 		return o.explainLast(ctx, e)
 	}
-	// Unquoted, the shell has cut it at its spaces.
-	q, err := why.Parse(strings.Join(args, " "))
+	q, err := why.Parse(args[0])
 	if err != nil {
 		return err
 	}
@@ -74,6 +75,9 @@ func (o whyOptions) run(ctx context.Context, e *env, args []string) error {
 	}
 	c := collect.Collector{
 		Kube: client, Agents: remote.New(client.Kube, client.Config, e.cluster.Namespace), EC2: collect.EC2, Since: o.since,
+	}
+	if len(o.nodes.Nodes) == 1 && o.nodes.Nodes[0] != remote.All {
+		c.Via = o.nodes.Nodes[0]
 	}
 	if o.noAWS {
 		c.EC2 = nil

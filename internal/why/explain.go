@@ -17,6 +17,7 @@ func Explain(f Facts) Answer {
 	if f.VPC != nil {
 		a.Unchecked = append(slices.Clone(a.Unchecked), f.VPC.Unknown...)
 	}
+	f.Connections = newest(f.Connections)
 	for _, c := range f.Connections {
 		a.Seen = append(a.Seen, describe(c))
 	}
@@ -31,6 +32,11 @@ func Explain(f Facts) Answer {
 		if len(a.Unchecked) > 0 {
 			a.Advice = "make the checks below that were not made, then " + a.Advice
 		}
+		return a
+	}
+	if len(f.Nodes) == 0 && f.Question.From.Addr.IsValid() {
+		a.Cause, a.Reason = Unknown, "the agents of the nodes could not be asked"
+		a.Advice = "see weft status; the API server reaches agents by kubelets, port 10250"
 		return a
 	}
 	a.Cause, a.Reason = NotSeen, "no packet of this flow was seen"
@@ -63,6 +69,16 @@ func flowOf(r flow.Record) string {
 	return fmt.Sprintf("%s -> %s %s", end(r.From), end(r.To), what)
 }
 
+// newest are the entries of the connection that began last, on either node: what happened to older ones
+// says nothing of now.
+func newest(all []Connection) []Connection {
+	if len(all) == 0 {
+		return nil
+	}
+	last := slices.MaxFunc(all, func(a, b Connection) int { return a.Began.Compare(b.Began) })
+	return slices.DeleteFunc(slices.Clone(all), func(c Connection) bool { return c.From != last.From })
+}
+
 func describe(c Connection) string {
 	s := fmt.Sprintf("node %s: %s, sent %d packets, received %d", c.Node, c.State, c.Sent, c.Received)
 	if c.Translated.IsValid() {
@@ -76,11 +92,9 @@ func dropped(f Facts, a *Answer) bool {
 		return false
 	}
 	last := f.Drops[len(f.Drops)-1]
-	// What has begun to work since the last drop isn't broken by it.
-	for _, c := range f.Connections {
-		if answered(c) && c.Began.After(last.Time) {
-			return false
-		}
+	// What has passed since isn't stopped by it.
+	if slices.ContainsFunc(f.Connections, func(c Connection) bool { return c.Began.After(last.Time) }) {
+		return false
 	}
 	d := Drop(last)
 	a.Cause, a.Reason, a.Object, a.Advice = d.Cause, d.Reason, d.Object, d.Advice
@@ -222,7 +236,12 @@ func blocked(f Facts, a *Answer) bool {
 	}
 	by, ok := f.VPC.Owner(f.Question.From.Addr)
 	if !ok {
-		return false
+		// A node forwards for somebody whose address is no ENI's.
+		i := slices.IndexFunc(f.VPC.Interfaces, func(i vpc.Interface) bool { return i.ID == f.From.ENI })
+		if i < 0 {
+			return false
+		}
+		by = f.VPC.Interfaces[i]
 	}
 	source := f.Question.From.Addr
 	for _, c := range f.Connections {

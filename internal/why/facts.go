@@ -112,6 +112,7 @@ const (
 	Works           Cause = "works"
 	Unanswered      Cause = "unanswered" // sent, no answer, and nothing that could be looked at explains it
 	NotSeen         Cause = "not-seen"
+	Unknown         Cause = "unknown" // too little could be asked
 )
 
 // Witness is what one agent says of a flow between two addresses: the answer of /v1/why.

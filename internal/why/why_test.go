@@ -91,6 +91,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{"nothing is wrong", func(*Facts) {}, Unanswered, "nothing that was looked at"},
 		{"a drop", func(f *Facts) {
+			f.Connections = nil
 			f.Drops = []flow.Record{drop("source-address", "sent with another's address", "pod shop/web")}
 		}, Dropped, "sent with another's address (source-address) pod shop/web do this"},
 		{"an old drop, and it works since", func(f *Facts) {
@@ -102,9 +103,13 @@ func TestExplain(t *testing.T) {
 			f.Connections[0].Received, f.Connections[0].Began = 4, time.Date(2026, 7, 1, 11, 0, 0, 0, time.UTC)
 		}, Dropped, "time to live"},
 		{"too big", func(f *Facts) {
+			f.Connections[0].Began = time.Date(2026, 7, 1, 12, 0, 1, 0, time.UTC)
 			f.Drops = []flow.Record{drop("too-big", "larger than the interface's MTU", "ENI eni-1")}
 		}, MTU, "larger than"},
-		{"to a pod that went meanwhile", func(f *Facts) { f.Drops = []flow.Record{drop("endpoint-gone", "the pod is gone", "a")} }, DeadPod, "gone"},
+		{"to a pod that went meanwhile", func(f *Facts) {
+			f.Connections = nil
+			f.Drops = []flow.Record{drop("endpoint-gone", "the pod is gone", "a")}
+		}, DeadPod, "gone"},
 		{"MTUs differ", func(f *Facts) {
 			f.Connections[0].Received, f.Connections[0].State, f.To.MTU = 4, "established", 1500
 		}, MTU, "1500 on n2, 9001 on n1"},
@@ -139,6 +144,10 @@ func TestExplain(t *testing.T) {
 			f.VPC.Groups[1].Ingress = []vpc.Rule{{Protocol: "-1", From: -1, To: -1, Lists: []string{"pl-1"}}}
 		}, Unanswered, ""},
 		{"source check", func(f *Facts) { f.Connections[0].Translated = netip.MustParseAddrPort("192.0.2.9:1024") }, SourceCheck, "source/destination check of ENI eni-1 drops packets from 192.0.2.9"},
+		{"source check of a forwarding node", func(f *Facts) {
+			f.Connections, f.Question.From = nil, End{Addr: netip.MustParseAddr("172.17.0.2")}
+			f.From = Party{Kind: KindOutside, Node: "n1", ENI: "eni-1"}
+		}, SourceCheck, "drops packets from 172.17.0.2"},
 		{"source check is off", func(f *Facts) {
 			f.Connections[0].Translated = netip.MustParseAddrPort("192.0.2.9:1024")
 			f.VPC.Interfaces[0].SourceCheck = false
@@ -160,9 +169,18 @@ func TestExplain(t *testing.T) {
 		}, NetworkACL, "the default of the outbound rules of subnet subnet-2 denies answers to tcp port 5432"},
 		{"on one node the VPC has no say", func(f *Facts) { f.To.Node, f.VPC.Groups[1].Ingress, f.Connections[0].Node = "n1", nil, "n1" }, NotAnswering, "reached the receiver's node"},
 		{"it arrived", func(f *Facts) {
-			f.Connections = append(f.Connections, Connection{Node: "n2", Sent: 3, State: "opening"})
+			f.Connections = append(f.Connections, f.Connections[0])
+			f.Connections[1].Node = "n2"
 		}, NotAnswering, "3 packets reached the receiver's node n2"},
 		{"without the VPC", func(f *Facts) { f.VPC, f.Unknown = nil, []string{"security groups: no credentials"} }, Unanswered, "make the checks below"},
+		{"an older one was answered", func(f *Facts) {
+			old := f.Connections[0]
+			old.From, old.Received, old.State, old.Began = netip.MustParseAddrPort("10.0.1.5:1"), 9, "ended", old.Began.Add(-time.Minute)
+			f.Connections = append(f.Connections, old)
+			f.VPC.Groups[1].Ingress = nil
+		}, SecurityGroup, ""},
+		{"the last one ended well", func(f *Facts) { f.Connections[0].Received, f.Connections[0].State = 9, "ended" }, Works, "ended"},
+		{"nobody could be asked", func(f *Facts) { f.Connections, f.Nodes = nil, nil }, Unknown, "could not be asked"},
 		{"nobody sent", func(f *Facts) { f.Connections = nil }, NotSeen, "no packet"},
 	} {
 		f := fine()

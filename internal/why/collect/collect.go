@@ -3,7 +3,6 @@ package collect
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -34,6 +33,8 @@ type Collector struct {
 	EC2    Network
 	// Since bounds how old a drop may be that explains.
 	Since time.Duration
+	// Via is the node that forwards what the sender sends, if the sender itself isn't known to Kubernetes.
+	Via string
 }
 
 // cluster is what the API server says.
@@ -57,6 +58,9 @@ func (c *Collector) Facts(ctx context.Context, q why.Question) (why.Facts, error
 		p   *why.Party
 	}{{&f.Question.From, &f.From}, {&f.Question.To, &f.To}} {
 		*side.p = k.party(side.end)
+	}
+	if c.Via != "" && f.From.Node == "" {
+		f.From.Node, f.From.ENI = c.Via, k.primary(c.Via)
 	}
 	if f.Question.From.Addr.IsValid() && f.Question.To.Addr.IsValid() {
 		c.agents(ctx, &f)
@@ -94,6 +98,18 @@ func (c *Collector) cluster(ctx context.Context, f *why.Facts) (*cluster, error)
 		}
 	}
 	return k, nil
+}
+
+// primary is the ENI by which a node's own packets leave.
+func (k *cluster) primary(node string) string {
+	for _, n := range k.nodes {
+		for _, i := range n.Spec.Interfaces {
+			if n.Name == node && i.DeviceIndex == 0 {
+				return i.ID
+			}
+		}
+	}
+	return ""
 }
 
 // party completes an end: a pod's address, or whose an address is.
@@ -187,12 +203,14 @@ func (c *Collector) agents(ctx context.Context, f *why.Facts) {
 	}
 	q := f.Question
 	path := "/v1/why?" + url.Values{"from": {q.From.Addr.String()}, "to": {q.To.Addr.String()}, "protocol": {q.Protocol}, "port": {strconv.Itoa(int(q.Port))}}.Encode()
+	heard := chosen[:0:0]
 	for _, answer := range remote.Ask[why.Witness](ctx, c.Agents, chosen, path) {
 		if answer.Err != nil {
-			f.Unknown = append(f.Unknown, fmt.Sprintf("what node %s saw: %v", answer.Agent.Node, answer.Err))
+			f.Unknown = append(f.Unknown, fmt.Sprintf("what was seen on %v", answer.Err))
 			continue
 		}
 		n := answer.Value
+		heard = append(heard, answer.Agent)
 		f.Nodes = append(f.Nodes, n.Node)
 		f.Connections = append(f.Connections, n.Connections...)
 		for _, side := range []struct {
@@ -211,45 +229,70 @@ func (c *Collector) agents(ctx context.Context, f *why.Facts) {
 			}
 		}
 	}
-	// The newest entry first: a retry is told from what was given up.
-	slices.SortFunc(f.Connections, func(a, b why.Connection) int { return b.Began.Compare(a.Began) })
-	drops, err := c.drops(ctx, chosen, q)
-	f.Drops = drops
+	records, err := c.history(ctx, heard, q)
 	if err != nil {
-		f.Unknown = append(f.Unknown, fmt.Sprintf("all drops: %v", err))
+		f.Unknown = append(f.Unknown, fmt.Sprintf("all of what happened before: %v", err))
+	}
+	for _, r := range records {
+		switch r.Type {
+		case flow.Drop:
+			f.Drops = append(f.Drops, r)
+		case flow.Close:
+			// What closed lives in the table for a moment longer.
+			c := ended(r)
+			if !slices.ContainsFunc(f.Connections, func(x why.Connection) bool { return x.Node == c.Node && x.From == c.From }) {
+				f.Connections = append(f.Connections, c)
+			}
+		}
+	}
+	// The newest first: a retry is told from what was given up.
+	slices.SortStableFunc(f.Connections, func(a, b why.Connection) int { return b.Began.Compare(a.Began) })
+}
+
+// ended is a connection that is in no table any more.
+func ended(r flow.Record) why.Connection {
+	return why.Connection{
+		Node: r.Node, From: netip.AddrPortFrom(r.From.Addr, r.From.Port), To: netip.AddrPortFrom(r.To.Addr, r.To.Port), Protocol: r.Protocol,
+		State: "ended", Sent: r.From.Packets, Received: r.To.Packets, SentBytes: r.From.Bytes,
+		Began: r.Time.Add(-time.Duration(r.Seconds * float64(time.Second))),
 	}
 }
 
-// drops of the flow in both directions, oldest first.
-func (c *Collector) drops(ctx context.Context, chosen []remote.Agent, q why.Question) ([]flow.Record, error) {
+// history of the flow: drops in both directions and ends of connections, oldest first.
+func (c *Collector) history(ctx context.Context, chosen []remote.Agent, q why.Question) ([]flow.Record, error) {
 	peer := func(e why.End) flow.Peer { return flow.Peer{Prefix: netip.PrefixFrom(e.Addr, e.Addr.BitLen())} }
 	f := flow.Filter{Types: []flow.Type{flow.Drop}, Since: time.Now().Add(-c.Since)}
 	there, back := f, f
+	there.Types = append(there.Types, flow.Close)
 	there.From, there.To = []flow.Peer{peer(q.From)}, []flow.Peer{peer(q.To)}
 	back.From, back.To = []flow.Peer{peer(q.To)}, []flow.Peer{peer(q.From)}
-	// What is about the sender itself has another source on the wire, or none.
+	// What the sender forges has another source.
 	if q.From.Pod != "" {
 		there.From = append(there.From, flow.Peer{Pod: q.From.Pod})
 	}
 	var out []flow.Record
-	var errs []error
 	for _, filter := range []flow.Filter{there, back} {
 		records, err := remote.Gather[flow.Record](ctx, c.Agents, chosen, "/v1/flows?"+filter.Values().Encode())
-		errs = append(errs, err)
+		if err != nil {
+			return out, err
+		}
 		out = append(out, records...)
 	}
 	out = slices.DeleteFunc(out, func(r flow.Record) bool { return !about(r, q) })
 	slices.SortStableFunc(out, func(a, b flow.Record) int { return a.Time.Compare(b.Time) })
-	return out, errors.Join(errs...)
+	return out, nil
 }
 
 // about tells whether a drop between the two ends is of this flow.
 func about(r flow.Record, q why.Question) bool {
 	if r.Protocol != q.Protocol {
-		// An ICMP error may be about it.
-		return strings.HasPrefix(r.Protocol, "icmp")
+		// An ICMP error between the two may be about it.
+		kind, _, _ := strings.Cut(r.ICMP, "/")
+		return (r.Protocol == "icmp" && slices.Contains([]string{"3", "11", "12"}, kind) ||
+			r.Protocol == "icmpv6" && slices.Contains([]string{"1", "2", "3", "4"}, kind)) &&
+			(r.From.Addr == q.From.Addr || r.From.Addr == q.To.Addr)
 	}
-	return q.Port == 0 || r.To.Port == q.Port || r.From.Port == q.Port
+	return q.Port == 0 || r.To.Port == q.Port || r.Type == flow.Drop && r.From.Port == q.Port
 }
 
 func (c *Collector) ec2(ctx context.Context, f *why.Facts, k *cluster) {

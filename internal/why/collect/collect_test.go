@@ -67,10 +67,13 @@ func TestDropsOfTheFlow(t *testing.T) {
 		want bool
 	}{
 		{flow.Record{Protocol: "tcp", To: flow.Side{Port: 80}}, true},
-		{flow.Record{Protocol: "tcp", From: flow.Side{Port: 80}}, true},
+		{flow.Record{Type: flow.Drop, Protocol: "tcp", From: flow.Side{Port: 80}}, true},
+		{flow.Record{Type: flow.Close, Protocol: "tcp", From: flow.Side{Port: 80}}, false},
 		{flow.Record{Protocol: "tcp", To: flow.Side{Port: 81}}, false},
 		{flow.Record{Protocol: "udp", To: flow.Side{Port: 80}}, false},
-		{flow.Record{Protocol: "icmp"}, true},
+		{flow.Record{Protocol: "icmp", ICMP: "3/4"}, true},
+		{flow.Record{Protocol: "icmp", ICMP: "8/0"}, false},
+		{flow.Record{Protocol: "icmp", ICMP: "3/4", From: flow.Side{Addr: netip.MustParseAddr("10.66.6.6")}}, false},
 	} {
 		if got := about(tc.r, q); got != tc.want {
 			t.Errorf("%+v: %v, expected %v", tc.r, got, tc.want)

@@ -105,6 +105,9 @@ func denied(action string, err error) error {
 	if errors.As(err, &api) && strings.Contains(api.ErrorCode(), "Unauthorized") {
 		return fmt.Errorf("your AWS credentials may not call ec2:%s", action)
 	}
+	if api != nil {
+		return fmt.Errorf("ec2:%s: %s: %s", action, api.ErrorCode(), api.ErrorMessage())
+	}
 	return fmt.Errorf("ec2:%s: %w", action, err)
 }
 

@@ -271,6 +271,8 @@ static __always_inline __u32 from_pod_decide(struct __sk_buff *skb)
 	}
 	if (code != REASON_FORWARDED)
 		return code;
+	if (ep->flags & ENDPOINT_LIMITED && !bandwidth_take(skb, &f, ep))
+		return DROP(REASON_BANDWIDTH);
 	return from_pod_flow(skb, ep, config, &f);
 }
 

@@ -7,6 +7,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "bandwidth.h"
 #include "conntrack.h"
 #include "deliver.h"
 #include "event.h"

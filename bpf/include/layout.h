@@ -20,6 +20,7 @@ struct weft_addr {
 
 #define ENDPOINT_VALID (1u << 0)
 #define ENDPOINT_QUEUED (1u << 1) /* limited bandwidth: delivered through its device's queue */
+#define ENDPOINT_LIMITED (1u << 2) /* what it sends is measured: weft_bandwidth */
 
 /* weft_endpoints[ifindex - IFINDEX_BASE]; one cache line. */
 struct weft_endpoint {
@@ -32,6 +33,15 @@ struct weft_endpoint {
 	__u8 pod_mac[6];
 	__u8 host_mac[6];
 	__u32 class; /* handle of the endpoint's class; 0 = unknown */
+};
+
+/* weft_bandwidth[ifindex - IFINDEX_BASE]: what a limited endpoint may send. */
+struct weft_bucket {
+	struct bpf_spin_lock lock;
+	__u32 reserved;
+	__u64 rate;	 /* bytes a second; 0: not limited */
+	__u64 tolerance; /* ns that it may be ahead */
+	__u64 next;	 /* ns: when it has paid for what it sent */
 };
 
 #define ADDRESS_ENDPOINT (1u << 0) /* held by the endpoint in `slot` */

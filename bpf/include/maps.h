@@ -20,6 +20,13 @@ struct {
 } weft_endpoints SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct weft_bucket);
+	__uint(max_entries, MAX_ENDPOINTS);
+} weft_bandwidth SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, struct weft_addr);
 	__type(value, struct weft_address);

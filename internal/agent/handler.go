@@ -43,13 +43,23 @@ func podOf(args string) endpoint.Pod {
 	return p
 }
 
+func limitsOf(conf cni.NetConf) endpoint.Limits {
+	b := conf.RuntimeConfig.Bandwidth
+	if b == nil {
+		return endpoint.Limits{}
+	}
+	return endpoint.Limits{Ingress: b.IngressRate, Egress: b.EgressRate}
+}
+
 func (h handler) Add(ctx context.Context, r cni.Request, conf cni.NetConf, netns *os.File) (types.Result, error) {
 	k := key(r, conf)
 	// A DEL of this name that was kept is older than this ADD.
 	if err := h.a.queue.ReplayOne(ctx, k.Network, k.ContainerID, k.IfName, h.delQueued); err != nil {
 		return nil, types.NewError(types.ErrTryAgainLater, "an earlier DEL of this interface could not be done", err.Error())
 	}
-	e, err := h.a.manager.Add(ctx, k, podOf(r.Args), netns)
+	pod := podOf(r.Args)
+	pod.Limits = limitsOf(conf)
+	e, err := h.a.manager.Add(ctx, k, pod, netns)
 	if err != nil {
 		return nil, h.addError(err)
 	}

@@ -43,6 +43,7 @@ type programs struct {
 
 	mu    sync.Mutex
 	enis  map[uint32]datapath.ENI
+	mtus  map[uint32]int // of their devices, which SetENI reads
 	addrs map[netip.Addr]uint32
 
 	told     bool // the datapath has these
@@ -53,13 +54,14 @@ type programs struct {
 var _ endpoint.Programs = (*programs)(nil)
 
 func newPrograms(dp Datapath) *programs {
-	return &programs{dp: dp, enis: map[uint32]datapath.ENI{}, addrs: map[netip.Addr]uint32{}}
+	return &programs{dp: dp, enis: map[uint32]datapath.ENI{}, mtus: map[uint32]int{}, addrs: map[netip.Addr]uint32{}}
 }
 
 func datapathEndpoint(e endpoint.Endpoint) datapath.Endpoint {
 	return datapath.Endpoint{
 		Slot: e.Slot, Ifindex: e.Ifindex(), Addr: e.Address, PodMAC: e.MAC(), HostMAC: e.HostMAC(),
 		Generation: e.Epoch, ENI: e.ENIHandle(),
+		Queued: e.Limits.Ingress > 0, EgressRate: e.Limits.EgressBytes(),
 	}
 }
 
@@ -102,6 +104,15 @@ func sameENI(a, b datapath.ENI) bool {
 		a.Masquerade == b.Masquerade && a.MasqueradeENI == b.MasqueradeENI
 }
 
+// wantMTUs are the devices' own. One that changes changes what fits by the ENI.
+func wantMTUs(found []nodenet.Found) map[uint32]int {
+	out := map[uint32]int{}
+	for _, f := range found {
+		out[uint32(f.DeviceIndex)+1] = f.MTU
+	}
+	return out
+}
+
 func wantAddrs(owners map[netip.Addr]int32, eps []endpoint.Endpoint) map[netip.Addr]uint32 {
 	out := map[netip.Addr]uint32{}
 	for _, e := range eps {
@@ -135,6 +146,7 @@ func (p *programs) sync(found []nodenet.Found, v view, eps []endpoint.Endpoint) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	enis, addrs := wantENIs(found, v), wantAddrs(v.owners, eps)
+	mtus := wantMTUs(found)
 	var errs []error
 	for a, h := range addrs {
 		if p.addrs[a] == h {
@@ -147,14 +159,14 @@ func (p *programs) sync(found []nodenet.Found, v view, eps []endpoint.Endpoint) 
 		p.addrs[a] = h
 	}
 	for h, e := range enis {
-		if old, ok := p.enis[h]; ok && sameENI(old, e) {
+		if old, ok := p.enis[h]; ok && p.mtus[h] == mtus[h] && sameENI(old, e) {
 			continue
 		}
 		if err := p.dp.SetENI(e); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		p.enis[h] = e
+		p.enis[h], p.mtus[h] = e, mtus[h]
 	}
 	for a := range maps.Clone(p.addrs) {
 		if _, ok := addrs[a]; ok {

@@ -275,6 +275,8 @@ type pod struct {
 	nstest.Space
 	id   string
 	addr netip.Addr
+	// capabilities are what the runtime knows of the pod.
+	capabilities map[string]any
 }
 
 func (r *rig) libcni() (*libcni.CNIConfig, *libcni.NetworkConfigList) {
@@ -285,7 +287,7 @@ func (r *rig) libcni() (*libcni.CNIConfig, *libcni.NetworkConfigList) {
 }
 
 func (p pod) config() *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: p.id, NetNS: p.Path(), IfName: "eth0",
+	return &libcni.RuntimeConf{ContainerID: p.id, NetNS: p.Path(), IfName: "eth0", CapabilityArgs: p.capabilities,
 		Args: [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", p.id}, {"K8S_POD_UID", "uid-" + p.id}}}
 }
 

@@ -27,6 +27,22 @@ type NetConf struct {
 	Socket string `json:"socket,omitempty"`
 	// Deletes is the directory for DELs that come while the agent is away.
 	Deletes string `json:"deletes,omitempty"`
+	// RuntimeConfig is what the runtime knows of the pod.
+	RuntimeConfig RuntimeConfig `json:"runtimeConfig,omitzero"`
+}
+
+// RuntimeConfig holds the capabilities that the conflist asks for.
+type RuntimeConfig struct {
+	// Bandwidth is made of the pod's annotations kubernetes.io/ingress-bandwidth and egress-bandwidth by the
+	// runtime, which refuses bad values before it asks for a network.
+	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+}
+
+// Bandwidth are limits in bits a second, 0 for none. The bursts that come with them are no wish of
+// anybody's: runtimes fill in the largest number.
+type Bandwidth struct {
+	IngressRate uint64 `json:"ingressRate,omitempty"`
+	EgressRate  uint64 `json:"egressRate,omitempty"`
 }
 
 // ParseNetConf reads what the runtime hands to the plugin on stdin.
@@ -63,7 +79,7 @@ func Conflist(socket, deletes string, portmap bool) ([]byte, error) {
 		Name       string   `json:"name"`
 		Plugins    []plugin `json:"plugins"`
 	}{CNIVersion: Version, Name: contract.CNINetwork}
-	list.Plugins = append(list.Plugins, plugin{Type: contract.CNIBinName, Socket: socket, Deletes: deletes})
+	list.Plugins = append(list.Plugins, plugin{Type: contract.CNIBinName, Socket: socket, Deletes: deletes, Capabilities: map[string]bool{"bandwidth": true}})
 	if portmap {
 		list.Plugins = append(list.Plugins, plugin{Type: "portmap", Capabilities: map[string]bool{"portMappings": true}})
 	}

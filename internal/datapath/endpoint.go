@@ -49,6 +49,10 @@ func (d *Datapath) writeEndpoint(e Endpoint) error {
 			}
 		}
 	}
+	// Before the flag that makes the programs look at it.
+	if err := d.setBucket(e.Slot, e.EgressRate); err != nil {
+		return err
+	}
 	if old != want {
 		if err := d.maps[weftMapWeftEndpoints].Put(e.Slot, want); err != nil {
 			return fmt.Errorf("write endpoint %s to slot %d: %w", e.Addr, e.Slot, err)

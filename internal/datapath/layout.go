@@ -16,6 +16,7 @@ type wireAddr [16]byte
 const (
 	endpointValid        = 1 << 0
 	endpointQueued       = 1 << 1
+	endpointLimited      = 1 << 2
 	addressEndpoint      = 1 << 0
 	eniValid             = 1 << 0
 	familyIPv4           = 1 << 0
@@ -154,6 +155,9 @@ func newEndpointValue(e Endpoint) endpointValue {
 	if e.Queued {
 		flags |= endpointQueued
 	}
+	if e.EgressRate > 0 {
+		flags |= endpointLimited
+	}
 	return endpointValue{
 		Addr:       toWire(e.Addr),
 		Addr6:      toWire(e.Addr6),
@@ -183,4 +187,12 @@ func newENIValue(e ENI, mtu int) eniValue {
 // counterOf undoes COUNTER_INDEX of bpf/include/maps.h.
 func counterOf(index uint32) (Hook, Direction, Reason) {
 	return Hook(index / reasonMax / directionMax), Direction(index / reasonMax % directionMax), Reason(index % reasonMax)
+}
+
+type bucketValue struct {
+	Lock      uint32
+	Reserved  uint32
+	Rate      uint64
+	Tolerance uint64
+	Next      uint64
 }

@@ -40,6 +40,7 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftEnis:      {uint32(0), eniValue{}},
 		weftMapWeftCounters:  {uint32(0), counterValue{}},
 		weftMapWeftConfig:    {uint32(0), configValue{}},
+		weftMapWeftBandwidth: {uint32(0), bucketValue{}},
 		weftMapWeftFragments: {fragmentKey{}, fragmentValue{}},
 		weftMapWeftCtNew:     {ctKey{}, ctEntry{}},
 		weftMapWeftCtEst:     {ctKey{}, ctEntry{}},

@@ -37,6 +37,7 @@ type Endpoint struct {
 	Generation uint32 // of the address
 	ENI        uint32 // handle of the ENI that owns Addr
 	Queued     bool   // limited bandwidth: what it gets passes its device's queue
+	EgressRate uint64 // bytes a second that it may send; 0: not limited
 }
 
 // Validate reports why the datapath can't take e.

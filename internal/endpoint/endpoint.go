@@ -39,6 +39,8 @@ type Endpoint struct {
 	// Pod is namespace/name; PodUID as the runtime gave it.
 	Pod    string `json:"pod,omitempty"`
 	PodUID string `json:"podUID,omitempty"`
+	// Limits are the pod's, as they were when it was made.
+	Limits Limits `json:"limits,omitzero"`
 	// Created and Released are wall-clock times. A released endpoint stays in the journal while its
 	// address rests.
 	Created  time.Time `json:"created"`

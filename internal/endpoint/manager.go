@@ -145,7 +145,10 @@ func (m *Manager) touch() {
 func (m *Manager) Changed() <-chan struct{} { return m.changed }
 
 // Pod says whose the endpoint is.
-type Pod struct{ Name, UID string }
+type Pod struct {
+	Name, UID string
+	Limits    Limits
+}
 
 // Add makes the endpoint, or returns the one that is already there and whole.
 func (m *Manager) Add(ctx context.Context, k Key, pod Pod, netns *os.File) (Endpoint, error) {
@@ -237,7 +240,7 @@ func (m *Manager) allocate(ctx context.Context, k Key, pod Pod) (Endpoint, error
 			m.epoch++
 			return Endpoint{
 				Key: k, Slot: slot, Epoch: m.epoch, Address: a.Address, Generation: a.Generation,
-				ENI: a.ENI, DeviceIndex: a.DeviceIndex, Pod: pod.Name, PodUID: pod.UID, Created: now.UTC(),
+				ENI: a.ENI, DeviceIndex: a.DeviceIndex, Pod: pod.Name, PodUID: pod.UID, Limits: pod.Limits, Created: now.UTC(),
 			}, nil
 		}
 		if !waits {

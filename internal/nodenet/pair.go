@@ -51,6 +51,11 @@ func (n *Node) Create(_ context.Context, e endpoint.Endpoint, ns *os.File) error
 	if err := n.sys.pod(e.Device()); err != nil {
 		return err
 	}
+	// The index is as it was asked for.
+	pair.Attrs().Index = e.Ifindex()
+	if err := n.limitTo(n.h, pair, e, e.Limits.IngressBytes()); err != nil {
+		return err
+	}
 	if err := n.configurePod(e, ns); err != nil {
 		return fmt.Errorf("inside the pod: %w", err)
 	}
@@ -76,6 +81,9 @@ func (n *Node) configurePod(e endpoint.Endpoint, ns *os.File) error {
 	if err != nil {
 		return fmt.Errorf("device %s: %w", e.IfName, err)
 	}
+	if err := n.limitTo(h, l, e, e.Limits.EgressBytes()); err != nil {
+		return err
+	}
 	if err := h.AddrAdd(l, &netlink.Addr{IPNet: ipNet(single(e.Address))}); err != nil {
 		return fmt.Errorf("device %s: add %s: %w", e.IfName, e.Address, err)
 	}
@@ -88,6 +96,16 @@ func (n *Node) configurePod(e endpoint.Endpoint, ns *os.File) error {
 		}
 	}
 	return nil
+}
+
+// limitTo limits a device of an endpoint. A kernel that can't is no reason to have no pod.
+func (n *Node) limitTo(h *netlink.Handle, l netlink.Link, e endpoint.Endpoint, rate uint64) error {
+	err := limit(h, l, rate)
+	if isUnknownQueue(err) {
+		n.log.Warn("the kernel lacks the queue that limits bandwidth (CONFIG_NET_SCH_TBF)", "endpoint", e.Key, "pod", e.Pod, "device", l.Attrs().Name, "err", err)
+		return nil
+	}
+	return err
 }
 
 func podRoutes(ifindex int) []*netlink.Route {
@@ -352,6 +370,16 @@ func (n *Node) checkPair(e endpoint.Endpoint, l netlink.Link) (made bool, err er
 		made = true
 		if err := n.h.LinkSetUp(l); err != nil {
 			return made, fmt.Errorf("device %s: bring up: %w", a.Name, err)
+		}
+	}
+	if rate := e.Limits.IngressBytes(); rate > 0 {
+		has, err := hasQueue(n.h, l, rate)
+		if err == nil && !has {
+			made = true
+			err = n.limitTo(n.h, l, e, rate)
+		}
+		if err != nil {
+			return made, err
 		}
 	}
 	return made, n.setNeighbour(e)

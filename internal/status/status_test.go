@@ -289,6 +289,7 @@ func TestDraw(t *testing.T) {
 
   agent          OK
   operator       OK
+  node health    disabled
   proxy          disabled
   relay          disabled
   cluster mesh   disabled

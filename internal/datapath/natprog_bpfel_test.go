@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	natprogMapWeftAddresses    = "weft_addresses"
+	natprogMapWeftBandwidth    = "weft_bandwidth"
 	natprogMapWeftConfig       = "weft_config"
 	natprogMapWeftCounters     = "weft_counters"
 	natprogMapWeftCtEst        = "weft_ct_est"
@@ -90,6 +91,7 @@ type natprogProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type natprogMapSpecs struct {
 	WeftAddresses    *ebpf.MapSpec `ebpf:"weft_addresses"`
+	WeftBandwidth    *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
 	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
@@ -135,6 +137,7 @@ func (o *natprogObjects) Close() error {
 // It can be passed to loadNatprogObjects or ebpf.CollectionSpec.LoadAndAssign.
 type natprogMaps struct {
 	WeftAddresses    *ebpf.Map `ebpf:"weft_addresses"`
+	WeftBandwidth    *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
 	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
@@ -156,6 +159,7 @@ type natprogMaps struct {
 func (m *natprogMaps) Close() error {
 	return _NatprogClose(
 		m.WeftAddresses,
+		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
 		m.WeftCtEst,

@@ -18,6 +18,7 @@ import (
 const (
 	trackMapTrackScratch     = "track_scratch"
 	trackMapWeftAddresses    = "weft_addresses"
+	trackMapWeftBandwidth    = "weft_bandwidth"
 	trackMapWeftConfig       = "weft_config"
 	trackMapWeftCounters     = "weft_counters"
 	trackMapWeftCtEst        = "weft_ct_est"
@@ -89,6 +90,7 @@ type trackProgramSpecs struct {
 type trackMapSpecs struct {
 	TrackScratch     *ebpf.MapSpec `ebpf:"track_scratch"`
 	WeftAddresses    *ebpf.MapSpec `ebpf:"weft_addresses"`
+	WeftBandwidth    *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
 	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
@@ -134,6 +136,7 @@ func (o *trackObjects) Close() error {
 type trackMaps struct {
 	TrackScratch     *ebpf.Map `ebpf:"track_scratch"`
 	WeftAddresses    *ebpf.Map `ebpf:"weft_addresses"`
+	WeftBandwidth    *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
 	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
@@ -155,6 +158,7 @@ func (m *trackMaps) Close() error {
 	return _TrackClose(
 		m.TrackScratch,
 		m.WeftAddresses,
+		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
 		m.WeftCtEst,

@@ -18,6 +18,7 @@ import (
 const (
 	tracknextMapTrackScratch      = "track_scratch"
 	tracknextMapWeftAddresses     = "weft_addresses"
+	tracknextMapWeftBandwidth     = "weft_bandwidth"
 	tracknextMapWeftConfig        = "weft_config"
 	tracknextMapWeftCounters      = "weft_counters"
 	tracknextMapWeftCtEst         = "weft_ct_est"
@@ -92,6 +93,7 @@ type tracknextProgramSpecs struct {
 type tracknextMapSpecs struct {
 	TrackScratch      *ebpf.MapSpec `ebpf:"track_scratch"`
 	WeftAddresses     *ebpf.MapSpec `ebpf:"weft_addresses"`
+	WeftBandwidth     *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig        *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters      *ebpf.MapSpec `ebpf:"weft_counters"`
 	WeftCtEst         *ebpf.MapSpec `ebpf:"weft_ct_est"`
@@ -140,6 +142,7 @@ func (o *tracknextObjects) Close() error {
 type tracknextMaps struct {
 	TrackScratch      *ebpf.Map `ebpf:"track_scratch"`
 	WeftAddresses     *ebpf.Map `ebpf:"weft_addresses"`
+	WeftBandwidth     *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig        *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters      *ebpf.Map `ebpf:"weft_counters"`
 	WeftCtEst         *ebpf.Map `ebpf:"weft_ct_est"`
@@ -164,6 +167,7 @@ func (m *tracknextMaps) Close() error {
 	return _TracknextClose(
 		m.TrackScratch,
 		m.WeftAddresses,
+		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
 		m.WeftCtEst,

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	weftMapWeftAddresses    = "weft_addresses"
+	weftMapWeftBandwidth    = "weft_bandwidth"
 	weftMapWeftConfig       = "weft_config"
 	weftMapWeftCounters     = "weft_counters"
 	weftMapWeftCtEst        = "weft_ct_est"
@@ -95,6 +96,7 @@ type weftProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type weftMapSpecs struct {
 	WeftAddresses    *ebpf.MapSpec `ebpf:"weft_addresses"`
+	WeftBandwidth    *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
 	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
@@ -141,6 +143,7 @@ func (o *weftObjects) Close() error {
 // It can be passed to loadWeftObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weftMaps struct {
 	WeftAddresses    *ebpf.Map `ebpf:"weft_addresses"`
+	WeftBandwidth    *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
 	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
@@ -163,6 +166,7 @@ type weftMaps struct {
 func (m *weftMaps) Close() error {
 	return _WeftClose(
 		m.WeftAddresses,
+		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
 		m.WeftCtEst,

@@ -17,6 +17,7 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	nextMapWeftAddresses     = "weft_addresses"
+	nextMapWeftBandwidth     = "weft_bandwidth"
 	nextMapWeftConfig        = "weft_config"
 	nextMapWeftCounters      = "weft_counters"
 	nextMapWeftCtEst         = "weft_ct_est"
@@ -98,6 +99,7 @@ type nextProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type nextMapSpecs struct {
 	WeftAddresses     *ebpf.MapSpec `ebpf:"weft_addresses"`
+	WeftBandwidth     *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig        *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters      *ebpf.MapSpec `ebpf:"weft_counters"`
 	WeftCtEst         *ebpf.MapSpec `ebpf:"weft_ct_est"`
@@ -147,6 +149,7 @@ func (o *nextObjects) Close() error {
 // It can be passed to loadNextObjects or ebpf.CollectionSpec.LoadAndAssign.
 type nextMaps struct {
 	WeftAddresses     *ebpf.Map `ebpf:"weft_addresses"`
+	WeftBandwidth     *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig        *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters      *ebpf.Map `ebpf:"weft_counters"`
 	WeftCtEst         *ebpf.Map `ebpf:"weft_ct_est"`
@@ -172,6 +175,7 @@ type nextMaps struct {
 func (m *nextMaps) Close() error {
 	return _NextClose(
 		m.WeftAddresses,
+		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
 		m.WeftCtEst,

@@ -31,7 +31,27 @@ type vpc struct {
 // A party sends and answers.
 type party struct {
 	space
-	addr netip.Addr
+	addr, addr6 netip.Addr
+}
+
+func (p party) in(six bool) netip.Addr {
+	if six {
+		return p.addr6
+	}
+	return p.addr
+}
+
+// sixth is an address of the other family for one of IPv4, in a range that says what it is: 2001:db8:1::/48
+// is the VPC's.
+func sixth(a netip.Addr) netip.Addr {
+	net := [6]byte{0x20, 0x01, 0x0d, 0xb8, 0, 9}
+	if a.Is4() && a.As4()[0] == 192 {
+		net[5] = 1
+	}
+	b := [16]byte{}
+	copy(b[:], net[:])
+	copy(b[12:], a.AsSlice())
+	return netip.AddrFrom16(b)
 }
 
 type matrixNode struct {
@@ -39,7 +59,7 @@ type matrixNode struct {
 	host      space
 	d         *Datapath
 	enis      []ENI
-	addrs     [2]netip.Addr
+	addrs     [2]netip.Addr // each with its sixth
 	mu        sync.Mutex
 	events    []Event
 	malformed int
@@ -48,15 +68,42 @@ type matrixNode struct {
 const (
 	controlAddr  = "192.168.3.3"
 	metadataAddr = "169.254.169.254"
+	router6      = "fe80::ff"
 )
+
+// plain is a namespace that forwards and finds its addresses unique without waiting.
+func plain() map[string]string {
+	return map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/all/accept_dad": "0", "ipv6/conf/default/accept_dad": "0",
+		"ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0"}
+}
+
+func sourceCheck(value string) map[string]string {
+	return map[string]string{"ipv4/conf/all/rp_filter": value, "ipv4/conf/default/rp_filter": value}
+}
+
+// addBoth adds an address and its sixth.
+func addBoth(device, addr string) error {
+	return errors.Join(addAddress(device, addr+"/32"), addAddress(device, sixth(netip.MustParseAddr(addr)).String()+"/128"))
+}
+
+// routeBoth makes an address and its sixth reachable on a device.
+func routeBoth(ifindex int, addr netip.Addr) error {
+	var errs []error
+	for _, a := range []netip.Addr{addr, sixth(addr)} {
+		errs = append(errs, addRoute(netlink.Route{LinkIndex: ifindex, Dst: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}, Scope: netlink.SCOPE_LINK}))
+	}
+	return errors.Join(errs...)
+}
+
+func everywhere6() *net.IPNet { return &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)} }
 
 func newVPC(t *testing.T) *vpc {
 	t.Helper()
 	v := &vpc{router: newSpace(t), nodes: map[matrix.Node]*matrixNode{}, parties: map[matrix.Party]party{}}
 	v.router.do(t, func() error {
-		errs := []error{sysctls(map[string]string{"ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "1", "ipv4/conf/default/rp_filter": "1"})}
+		errs := []error{sysctls(plain()), sysctls(sourceCheck("1"))}
 		for _, a := range []string{routerAddr, controlAddr, worldAddr, metadataAddr} {
-			errs = append(errs, addAddress("lo", a+"/32"))
+			errs = append(errs, addBoth("lo", a))
 		}
 		return errors.Join(errs...)
 	})
@@ -65,12 +112,17 @@ func newVPC(t *testing.T) *vpc {
 	v.addPod(t, matrix.Here, matrix.Pod, 1, podAddr)
 	v.addPod(t, matrix.Here, matrix.OtherPod, 2, otherAddr)
 	v.addPod(t, matrix.Peer, matrix.RemotePod, 1, "192.168.2.10")
-	v.parties[matrix.Host] = party{v.nodes[matrix.Here].host, netip.MustParseAddr(nodeAddr)}
-	v.parties[matrix.RemoteNode] = party{v.nodes[matrix.Peer].host, v.nodes[matrix.Peer].addrs[0]}
-	v.parties[matrix.ControlPlane] = party{v.router, netip.MustParseAddr(controlAddr)}
-	v.parties[matrix.World] = party{v.router, netip.MustParseAddr(worldAddr)}
-	v.parties[matrix.Metadata] = party{v.router, netip.MustParseAddr(metadataAddr)}
+	v.parties[matrix.Host] = partyOf(v.nodes[matrix.Here].host, nodeAddr)
+	v.parties[matrix.RemoteNode] = partyOf(v.nodes[matrix.Peer].host, v.nodes[matrix.Peer].addrs[0].String())
+	v.parties[matrix.ControlPlane] = partyOf(v.router, controlAddr)
+	v.parties[matrix.World] = partyOf(v.router, worldAddr)
+	v.parties[matrix.Metadata] = partyOf(v.router, metadataAddr)
 	return v
+}
+
+func partyOf(s space, addr string) party {
+	a := netip.MustParseAddr(addr)
+	return party{space: s, addr: a, addr6: sixth(a)}
 }
 
 func (v *vpc) addNode(t *testing.T, name matrix.Node, first, second string) {
@@ -80,7 +132,7 @@ func (v *vpc) addNode(t *testing.T, name matrix.Node, first, second string) {
 	letter := string(name)[:1]
 	next := netip.MustParseAddr(routerAddr)
 	n.host.do(t, func() error {
-		return sysctls(map[string]string{"ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0"})
+		return errors.Join(sysctls(plain()), sysctls(sourceCheck("0")))
 	})
 	for i, addr := range n.addrs {
 		m, wire := mac(fmt.Sprintf("02:00:00:00:%02x:%02x", letter[0], i+1)), mac(fmt.Sprintf("0e:00:00:00:%02x:%02x", letter[0], i+1))
@@ -88,31 +140,37 @@ func (v *vpc) addNode(t *testing.T, name matrix.Node, first, second string) {
 		n.host.do(t, func() error {
 			return errors.Join(
 				addVeth(fmt.Sprintf("eni%d", i+1), 101+i, m, "wire", wire), moveTo("wire", v.router, device),
-				linkUp(fmt.Sprintf("eni%d", i+1)), addAddress(fmt.Sprintf("eni%d", i+1), addr.String()+"/32"),
+				linkUp(fmt.Sprintf("eni%d", i+1)), addBoth(fmt.Sprintf("eni%d", i+1), addr.String()),
 				// What nobody else answers for: the neighbours are known on both ends.
-				addNeighbour(101+i, routerAddr, wire),
+				addNeighbour(101+i, routerAddr, wire), addNeighbour(101+i, router6, wire),
 			)
 		})
 		v.router.do(t, func() error { return linkUp(device) })
-		n.enis = append(n.enis, ENI{Handle: uint32(i + 1), Ifindex: 101 + i, MAC: m, NextHop: next, Masquerade: n.addrs[0], MasqueradeENI: 1})
+		n.enis = append(n.enis, ENI{Handle: uint32(i + 1), Ifindex: 101 + i, MAC: m, NextHop: next, NextHop6: netip.MustParseAddr(router6),
+			Masquerade: n.addrs[0], Masquerade6: sixth(n.addrs[0]), MasqueradeENI: 1})
 		v.own(t, n, i, addr)
 	}
 	cfg := testConfig(t)
 	cfg.PinDir = strings.Replace(cfg.PinDir, "/v1", "-"+string(name)+"/v1", 1)
 	cfg.Settings = DefaultSettings()
-	cfg.Settings.Masquerade, cfg.Settings.NodeAddr, cfg.Settings.EventsPerSecond = true, n.addrs[0], 1<<20
+	cfg.Settings.IPv6, cfg.Settings.Masquerade, cfg.Settings.EventsPerSecond = true, true, 1<<20
+	cfg.Settings.NodeAddr, cfg.Settings.NodeAddr6 = n.addrs[0], sixth(n.addrs[0])
 	n.host.do(t, func() (err error) {
-		if err := addRoute(netlink.Route{LinkIndex: 101, Gw: net.ParseIP(routerAddr), Dst: everywhere(), Flags: int(netlink.FLAG_ONLINK), Src: n.addrs[0].AsSlice()}); err != nil {
-			return err
+		err = errors.Join(
+			addRoute(netlink.Route{LinkIndex: 101, Gw: net.ParseIP(routerAddr), Dst: everywhere(), Flags: int(netlink.FLAG_ONLINK), Src: n.addrs[0].AsSlice()}),
+			addRoute(netlink.Route{LinkIndex: 101, Gw: net.ParseIP(router6), Dst: everywhere6(), Flags: int(netlink.FLAG_ONLINK), Src: sixth(n.addrs[0]).AsSlice()}),
+		)
+		if err == nil {
+			n.d, err = Open(cfg)
 		}
-		n.d, err = Open(cfg)
 		return err
 	})
 	t.Cleanup(func() { n.d.Close() })
 	n.host.do(t, func() error {
 		return errors.Join(
-			n.d.SetAddress(n.addrs[0], 1), n.d.SetAddress(n.addrs[1], 2), n.d.SetENI(n.enis[0]), n.d.SetENI(n.enis[1]),
-			n.d.SetPrefixes(map[netip.Prefix]PrefixInfo{netip.MustParsePrefix("192.168.0.0/16"): {Native: true}, netip.MustParsePrefix("10.96.0.0/12"): {Stack: true}}),
+			n.d.SetAddress(n.addrs[0], 1), n.d.SetAddress(n.addrs[1], 2),
+			n.d.SetAddress(sixth(n.addrs[0]), 1), n.d.SetAddress(sixth(n.addrs[1]), 2), n.d.SetENI(n.enis[0]), n.d.SetENI(n.enis[1]),
+			n.d.SetPrefixes(map[netip.Prefix]PrefixInfo{netip.MustParsePrefix("192.168.0.0/16"): {Native: true}, netip.MustParsePrefix("2001:db8:1::/48"): {Native: true}, netip.MustParsePrefix("10.96.0.0/12"): {Stack: true}}),
 			n.d.SetWatch(Watch{Trace: true}),
 		)
 	})
@@ -127,8 +185,8 @@ func (v *vpc) own(t *testing.T, n *matrixNode, eni int, addr netip.Addr) {
 			return err
 		}
 		return errors.Join(
-			addRoute(netlink.Route{LinkIndex: l.Attrs().Index, Dst: host32(addr.String()), Scope: netlink.SCOPE_LINK}),
-			addNeighbour(l.Attrs().Index, addr.String(), mac(fmt.Sprintf("02:00:00:00:%02x:%02x", string(n.name)[0], eni+1))),
+			routeBoth(l.Attrs().Index, addr),
+			addNeighbour(l.Attrs().Index, addr.String(), n.enis[eni].MAC), addNeighbour(l.Attrs().Index, sixth(addr).String(), n.enis[eni].MAC),
 		)
 	})
 }
@@ -137,12 +195,13 @@ func (v *vpc) addPod(t *testing.T, where matrix.Node, name matrix.Party, slot ui
 	t.Helper()
 	n := v.nodes[where]
 	s, ep := newSpace(t), endpointFor(slot, addr, 2)
+	ep.Addr6 = sixth(ep.Addr)
 	device := fmt.Sprintf("pod%d", slot)
 	n.host.do(t, func() error {
 		return errors.Join(
 			addVeth(device, ep.Ifindex, ep.HostMAC, "tmp0", ep.PodMAC), moveTo("tmp0", s, "eth0"), linkUp(device),
-			addRoute(netlink.Route{LinkIndex: ep.Ifindex, Dst: host32(addr), Scope: netlink.SCOPE_LINK}),
-			n.d.SetAddress(ep.Addr, 2), n.d.AddEndpoint(ep),
+			routeBoth(ep.Ifindex, ep.Addr),
+			n.d.SetAddress(ep.Addr, 2), n.d.SetAddress(ep.Addr6, 2), n.d.AddEndpoint(ep),
 		)
 	})
 	s.do(t, func() error {
@@ -151,12 +210,13 @@ func (v *vpc) addPod(t *testing.T, where matrix.Node, name matrix.Party, slot ui
 			return err
 		}
 		return errors.Join(
-			sysctls(map[string]string{"ipv6/conf/all/disable_ipv6": "1"}), linkUp("eth0"), addAddress("eth0", addr+"/32"),
+			sysctls(map[string]string{"ipv6/conf/all/accept_dad": "0", "ipv6/conf/eth0/accept_dad": "0"}), linkUp("eth0"), addBoth("eth0", addr),
+			addRoute(netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: contract.Gateway6.AsSlice(), Dst: everywhere6(), Flags: int(netlink.FLAG_ONLINK)}),
 			addRoute(netlink.Route{LinkIndex: eth0.Attrs().Index, Gw: contract.Gateway.AsSlice(), Dst: everywhere(), Flags: int(netlink.FLAG_ONLINK)}),
 		)
 	})
 	v.own(t, n, 1, ep.Addr)
-	v.parties[name] = party{s, ep.Addr}
+	v.parties[name] = partyOf(s, addr)
 }
 
 // backend is who answers for a service.
@@ -248,12 +308,20 @@ func (v *vpc) seen(port uint16) []sighting {
 	return out
 }
 
+// echoes answers UDP in both families.
+func (p party) echoes(t *testing.T, port uint16) {
+	t.Helper()
+	for _, six := range []bool{false, true} {
+		p.echo(t, netip.AddrPortFrom(p.in(six), port).String())
+	}
+}
+
 // dialFrom makes a UDP socket with this source port.
 func (p party) dialFrom(t *testing.T, port uint16, to netip.AddrPort) net.Conn {
 	t.Helper()
 	var c net.Conn
 	p.do(t, func() (err error) {
-		c, err = net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.addr, port)), net.UDPAddrFromAddrPort(to))
+		c, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.in(to.Addr().Is6()), port)), net.UDPAddrFromAddrPort(to))
 		return err
 	})
 	t.Cleanup(func() { c.Close() })

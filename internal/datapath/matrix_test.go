@@ -18,25 +18,33 @@ func TestMatrix(t *testing.T) {
 	v := newVPC(t)
 	v.proxy(t)
 	for _, p := range v.parties {
-		p.echo(t, netip.AddrPortFrom(p.addr, 7).String())
+		p.echoes(t, 7)
 	}
 	stop := v.watch(t)
-	cells := matrix.Cells()
-	port := func(i int) uint16 { return uint16(20000 + i) }
-	for i, c := range cells {
+	type try struct {
+		cell matrix.Cell
+		port uint16
+		name string
+	}
+	var tries []try
+	for _, c := range matrix.Cells() {
 		if c.Pending != "" {
 			continue
 		}
-		from, ok := v.parties[c.From]
-		if !ok {
-			t.Fatalf("%s is nobody here", c.From)
-		}
-		if err := exchange(from.dialFrom(t, port(i), v.target(t, c)), fmt.Sprint("cell ", i), 3*time.Second); err != nil {
-			t.Errorf("%s to %s: %v", c.From, c.To, err)
+		for _, to := range v.targets(t, c) {
+			one := try{cell: c, port: uint16(20000 + len(tries)), name: fmt.Sprintf("%s to %s at %s", c.From, c.To, to)}
+			tries = append(tries, one)
+			from, ok := v.parties[c.From]
+			if !ok {
+				t.Fatalf("%s is nobody here", c.From)
+			}
+			if err := exchange(from.dialFrom(t, one.port, to), one.name, 3*time.Second); err != nil {
+				t.Errorf("%s: %v", one.name, err)
+			}
 		}
 	}
 	// Rings are read in order: what came before this one has been read when it has.
-	last := port(len(cells))
+	last := uint16(20000 + len(tries))
 	must(t, exchange(v.parties[matrix.Pod].dialFrom(t, last, netip.AddrPortFrom(v.parties[matrix.RemotePod].addr, 7)), "the last one", 3*time.Second))
 	wait(t, "the last one is seen by both nodes, and back", func() bool {
 		seen := v.seen(last)
@@ -44,33 +52,35 @@ func TestMatrix(t *testing.T) {
 			slices.ContainsFunc(seen, func(s sighting) bool { return s.reply && s.step.Node == matrix.Peer })
 	})
 	stop()
-	for i, c := range cells {
-		if c.Pending == "" {
-			v.checkCell(t, c, v.seen(port(i)))
-		}
+	for _, one := range tries {
+		v.checkCell(t, one.name, one.cell, v.seen(one.port))
 	}
 }
 
-// target is where the cell's packets are sent.
-func (v *vpc) target(t *testing.T, c matrix.Cell) netip.AddrPort {
+// targets is where the cell's packets are sent: both families, but for what kube-proxy translates here.
+func (v *vpc) targets(t *testing.T, c matrix.Cell) []netip.AddrPort {
 	t.Helper()
 	if p, ok := v.parties[c.To]; ok {
-		return netip.AddrPortFrom(p.addr, 7)
+		out := []netip.AddrPort{netip.AddrPortFrom(p.addr, 7)}
+		if c.To != matrix.Metadata {
+			out = append(out, netip.AddrPortFrom(p.addr6, 7))
+		}
+		return out
 	}
 	for _, s := range matrix.Services() {
 		if s.Name != c.To {
 			continue
 		}
 		if s.NodePort {
-			return netip.AddrPortFrom(v.nodes[matrix.Here].addrs[0], s.Port)
+			return []netip.AddrPort{netip.AddrPortFrom(v.nodes[matrix.Here].addrs[0], s.Port)}
 		}
-		return netip.AddrPortFrom(netip.MustParseAddr(s.Addr), s.Port)
+		return []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(s.Addr), s.Port)}
 	}
 	t.Fatalf("%s is nobody here", c.To)
-	return netip.AddrPort{}
+	return nil
 }
 
-func (v *vpc) checkCell(t *testing.T, c matrix.Cell, all []sighting) {
+func (v *vpc) checkCell(t *testing.T, name string, c matrix.Cell, all []sighting) {
 	t.Helper()
 	var request, reply []matrix.Step
 	for _, s := range all {
@@ -80,7 +90,6 @@ func (v *vpc) checkCell(t *testing.T, c matrix.Cell, all []sighting) {
 			request = append(request, s.step)
 		}
 	}
-	name := fmt.Sprintf("%s to %s", c.From, c.To)
 	if !slices.Equal(request, c.Request) {
 		t.Errorf("%s: the request went %s, expected %s", name, text(request), text(c.Request))
 	}

@@ -204,7 +204,7 @@ func (s space) echo(t testing.TB, addr string) {
 	t.Helper()
 	var c net.PacketConn
 	s.do(t, func() (err error) {
-		c, err = net.ListenPacket("udp4", addr)
+		c, err = net.ListenPacket("udp", addr)
 		return err
 	})
 	done := make(chan struct{})

@@ -14,14 +14,14 @@ type Program struct {
 	JITed      uint32 `json:"jited"`      // bytes; 0 without a compiler in the kernel
 }
 
-// Verify has this kernel's verifier check every program, over maps that end with it; nothing is pinned or
-// attached.
-func Verify() (Features, []Program, error) {
+// Verify has this kernel's verifier check every program of an object, over maps that end with it; nothing is
+// pinned or attached.
+func Verify(o *Object) (Features, []Program, error) {
 	f, err := probe()
 	if err != nil {
 		return f, nil, err
 	}
-	spec, err := loadWeft()
+	spec, err := o.Load()
 	if err != nil {
 		return f, nil, err
 	}

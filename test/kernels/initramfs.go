@@ -32,7 +32,7 @@ func buildPayload(ctx context.Context, dir string) error {
 }
 
 // initramfs writes the guest's file system and returns its path.
-func initramfs(ctx context.Context, img image, work, name string) (string, error) {
+func initramfs(ctx context.Context, img image, work, name, tests string) (string, error) {
 	modules, err := collectModules(ctx, img.modules, neededModules())
 	if err != nil {
 		return "", err
@@ -54,6 +54,7 @@ func initramfs(ctx context.Context, img image, work, name string) (string, error
 		a.add("modules/"+m.name, modeFile, m.data)
 		order.WriteString(m.name + "\n")
 	}
+	a.add("tests", modeFile, []byte(tests))
 	a.add("modules/order", modeFile, []byte(order.String()))
 	for target, source := range map[string]string{"init": guestBinary, testBinary: testBinary} {
 		data, err := os.ReadFile(filepath.Join(work, source))

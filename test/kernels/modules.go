@@ -13,7 +13,9 @@ import (
 )
 
 // neededModules are those that the datapath's tests use and Debian doesn't build in.
-func neededModules() []string { return []string{"veth", "sch_ingress", "cls_bpf", "8021q"} }
+func neededModules() []string {
+	return []string{"veth", "sch_ingress", "cls_bpf", "8021q", "sctp", "sch_fq", "sch_tbf", "sch_fq_codel"}
+}
 
 // A module is a kernel module, uncompressed.
 type module struct {

@@ -17,13 +17,29 @@ const Prefix = "WEFT-KERNELS "
 
 // A Result is what one kernel made of the datapath.
 type Result struct {
-	Name     string             `json:"name"` // as asked for: 6.1, 6.12, host
-	Kernel   string             `json:"kernel"`
-	TCX      bool               `json:"tcx"`
-	Programs []datapath.Program `json:"programs"`
-	Tests    Tests              `json:"tests"`
-	Error    string             `json:"error,omitempty"` // what ended it early
+	Name     string    `json:"name"` // as asked for: 6.1, 6.12, host
+	Kernel   string    `json:"kernel"`
+	TCX      bool      `json:"tcx"`
+	Variants []Variant `json:"variants"`
+	Tests    Tests     `json:"tests"`
+	Error    string    `json:"error,omitempty"` // what ended it early
 }
+
+// A Variant is one object of programs, as the verifier saw it.
+type Variant struct {
+	Name     string             `json:"name"`
+	Programs []datapath.Program `json:"programs"`
+	Error    string             `json:"error,omitempty"`
+}
+
+// The objects that every kernel is shown.
+const (
+	Shipped = "as shipped"
+	Next    = "another layout"
+)
+
+// Variants lists them.
+func Variants() []string { return []string{Shipped, Next} }
 
 // Tests is the outcome of the datapath's tests.
 type Tests struct {
@@ -88,10 +104,13 @@ func (r Result) Problems() []string {
 	if r.Error != "" {
 		out = append(out, r.Error)
 	}
-	for _, h := range datapath.Hooks() {
-		if !slices.ContainsFunc(r.Programs, func(p datapath.Program) bool { return p.Name == h.String() }) {
-			out = append(out, fmt.Sprintf("program %s was not loaded", h))
+	for _, name := range Variants() {
+		i := slices.IndexFunc(r.Variants, func(v Variant) bool { return v.Name == name })
+		if i < 0 {
+			out = append(out, fmt.Sprintf("programs %s were not tried", name))
+			continue
 		}
+		out = append(out, r.Variants[i].problems()...)
 	}
 	for _, name := range r.Tests.Failed {
 		out = append(out, name+" failed")
@@ -105,14 +124,27 @@ func (r Result) Problems() []string {
 	return out
 }
 
+func (v Variant) problems() []string {
+	if v.Error != "" {
+		return []string{fmt.Sprintf("programs %s: %s", v.Name, v.Error)}
+	}
+	var out []string
+	for _, h := range datapath.Hooks() {
+		if !slices.ContainsFunc(v.Programs, func(p datapath.Program) bool { return p.Name == h.String() }) {
+			out = append(out, fmt.Sprintf("program %s, %s, was not loaded", h, v.Name))
+		}
+	}
+	return out
+}
+
 // Table is the results in Markdown.
 func Table(results []Result) string {
 	var b strings.Builder
-	b.WriteString("| kernel | release | attach | tests |")
+	b.WriteString("| kernel | release | attach | tests | programs |")
 	for _, h := range datapath.Hooks() {
 		fmt.Fprintf(&b, " %s |", h)
 	}
-	b.WriteString("\n| --- | --- | --- | --- |" + strings.Repeat(" --- |", len(datapath.Hooks())) + "\n")
+	b.WriteString("\n| --- | --- | --- | --- | --- |" + strings.Repeat(" --- |", len(datapath.Hooks())) + "\n")
 	for _, r := range results {
 		attach := "clsact"
 		if r.TCX {
@@ -125,17 +157,23 @@ func Table(results []Result) string {
 		if n := len(r.Tests.Skipped); n > 0 {
 			tests += fmt.Sprintf(", %d skipped", n)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |", r.Name, r.Kernel, attach, tests)
-		for _, h := range datapath.Hooks() {
-			cell := "–"
-			for _, p := range r.Programs {
-				if p.Name == h.String() {
-					cell = fmt.Sprintf("%d / %d", p.Verified, p.Translated/8)
-				}
-			}
-			fmt.Fprintf(&b, " %s |", cell)
+		for _, v := range r.Variants {
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |%s\n", r.Name, r.Kernel, attach, tests, v.Name, v.columns())
 		}
-		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+func (v Variant) columns() string {
+	var b strings.Builder
+	for _, h := range datapath.Hooks() {
+		cell := "–"
+		for _, p := range v.Programs {
+			if p.Name == h.String() {
+				cell = fmt.Sprintf("%d / %d", p.Verified, p.Translated/8)
+			}
+		}
+		fmt.Fprintf(&b, " %s |", cell)
 	}
 	return b.String()
 }
@@ -147,8 +185,8 @@ func Compare(earlier, later string) []string {
 	var out []string
 	for _, c := range cells(later) {
 		for _, b := range before {
-			if b.kernel == c.kernel && b.program == c.program && c.verified*4 > b.verified*5 {
-				out = append(out, fmt.Sprintf("%s on %s: %d verified instructions, %d before", c.program, c.kernel, c.verified, b.verified))
+			if b.kernel == c.kernel && b.variant == c.variant && b.program == c.program && c.verified*4 > b.verified*5 {
+				out = append(out, fmt.Sprintf("%s %s on %s: %d verified instructions, %d before", c.program, c.variant, c.kernel, c.verified, b.verified))
 			}
 		}
 	}
@@ -156,8 +194,8 @@ func Compare(earlier, later string) []string {
 }
 
 type cell struct {
-	kernel, program string
-	verified        int
+	kernel, variant, program string
+	verified                 int
 }
 
 func cells(table string) []cell {
@@ -180,7 +218,7 @@ func cells(table string) []cell {
 		for i, text := range columns {
 			var verified, translated int
 			if n, _ := fmt.Sscanf(text, "%d / %d", &verified, &translated); n == 2 && i < len(header) {
-				out = append(out, cell{kernel: columns[0], program: header[i], verified: verified})
+				out = append(out, cell{kernel: columns[0], variant: columns[max(0, slices.Index(header, "programs"))], program: header[i], verified: verified})
 			}
 		}
 	}

@@ -10,8 +10,12 @@ import (
 
 func good() Result {
 	r := Result{Name: "6.1", Kernel: "6.1.0-54-cloud-amd64", Tests: Tests{Passed: 3, Ended: true}}
-	for i, h := range datapath.Hooks() {
-		r.Programs = append(r.Programs, datapath.Program{Name: h.String(), Verified: uint32(100 * (i + 1)), Translated: 80})
+	for _, name := range Variants() {
+		v := Variant{Name: name}
+		for i, h := range datapath.Hooks() {
+			v.Programs = append(v.Programs, datapath.Program{Name: h.String(), Verified: uint32(100 * (i + 1)), Translated: 80})
+		}
+		r.Variants = append(r.Variants, v)
 	}
 	return r
 }
@@ -26,7 +30,7 @@ func TestResultGoesOverTheConsole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Kernel != want.Kernel || len(got.Programs) != len(want.Programs) || len(got.Problems()) > 0 {
+	if got.Kernel != want.Kernel || len(got.Variants) != len(want.Variants) || len(got.Problems()) > 0 {
 		t.Errorf("got %+v, expected %+v", got, want)
 	}
 	if _, err := Find(strings.NewReader("Kernel panic - not syncing\n")); err == nil {
@@ -39,7 +43,9 @@ func TestProblems(t *testing.T) {
 		change func(*Result)
 		want   string
 	}{
-		"program missing": {func(r *Result) { r.Programs = r.Programs[1:] }, "program from_pod was not loaded"},
+		"program missing": {func(r *Result) { r.Variants[0].Programs = r.Variants[0].Programs[1:] }, "program from_pod, as shipped, was not loaded"},
+		"variant missing": {func(r *Result) { r.Variants = r.Variants[1:] }, "programs as shipped were not tried"},
+		"variant refused": {func(r *Result) { r.Variants[0] = Variant{Name: Shipped, Error: "permission denied"} }, "programs as shipped: permission denied"},
 		"test failed":     {func(r *Result) { r.Tests.Failed = []string{"TestX"}; r.Tests.Ended = false }, "TestX failed"},
 		"nothing ran":     {func(r *Result) { r.Tests = Tests{Ended: true} }, "no test passed"},
 		"cut off":         {func(r *Result) { r.Tests.Ended = false }, "the tests were cut off"},
@@ -64,10 +70,10 @@ func TestReadTests(t *testing.T) {
 func TestCompare(t *testing.T) {
 	before := "# Kernels\n\n" + Table([]Result{good()})
 	grown := good()
-	grown.Programs[0].Verified = 126
-	grown.Programs[1].Verified = 250
+	grown.Variants[1].Programs[0].Verified = 126
+	grown.Variants[1].Programs[1].Verified = 250
 	got := Compare(before, Table([]Result{grown}))
-	want := []string{"from_pod on 6.1: 126 verified instructions, 100 before"}
+	want := []string{"from_pod " + Next + " on 6.1: 126 verified instructions, 100 before"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, expected %q", got, want)
 	}

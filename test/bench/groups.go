@@ -76,7 +76,7 @@ func runTraffic(ctx context.Context, o options, chosen []string, r *results, pro
 	}
 	tools := paths.Tools{Plugin: filepath.Join(o.bin, "weft-cni"), Plugins: folder, Work: o.work}
 	var errs []error
-	for _, s := range stages() {
+	for _, s := range stages(o.base) {
 		var measures []trafficMeasure
 		for _, m := range trafficMeasures() {
 			if m.stage == s.name && slices.Contains(chosen, m.name) {

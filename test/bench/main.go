@@ -29,6 +29,8 @@ type options struct {
 	cpu       int
 	bin, work string
 	out       string
+	// base is another build of this program, which self/… compares with.
+	base string
 }
 
 func main() {
@@ -45,6 +47,7 @@ func main() {
 	flag.BoolVar(&o.list, "list", false, "list the measures")
 	flag.IntVar(&o.cpu, "cpu", 0, "CPU for both ends of a connection")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
+	flag.StringVar(&o.base, "base", "", "another build of this program, with which self/... compares: weft before a change")
 	flag.StringVar(&o.out, "out", "build/bench.json", "file for the figures")
 	timeout := flag.Duration("timeout", 30*time.Minute, "give up after this time")
 	flag.Parse()

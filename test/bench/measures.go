@@ -28,7 +28,7 @@ func local(n *paths.Network) traffic.Path   { return n.Local }
 func service(n *paths.Network) traffic.Path { return n.Service }
 
 // Beside kube-proxy both networks have its rules, as they would have on a cluster.
-func stages() []stage {
+func stages(base string) []stage {
 	weft := paths.Plan{Kind: paths.Weft}
 	with := func(p paths.Plan, mode paths.Mode, services int) paths.Plan {
 		p.Rules = paths.Rules{Mode: mode, Services: services}
@@ -54,7 +54,8 @@ func stages() []stage {
 		{"events", weft, events(0)},
 		{"every-event", events(1_000_000), events(0)},
 		// What differs between two that are the same is what the other figures may be wrong by.
-		{"self", weft, weft},
+		{"self", weft, paths.Plan{Kind: paths.Weft, Program: base}},
+		{"masquerade-self", world(weft), world(paths.Plan{Kind: paths.Weft, Program: base})},
 	}
 }
 
@@ -85,6 +86,8 @@ func trafficMeasures() []trafficMeasure {
 	add("no-masquerade", "%s/cross/vs-ptp/no-masquerade", cross, traffic.RR, traffic.CRR)
 	add("events", "events/%s/on-vs-off", cross, traffic.RR, traffic.CRR)
 	add("every-event", "events/%s/every-one-vs-off", cross, traffic.CRR)
-	add("self", "self/%s", cross, traffic.RR, traffic.CRR)
+	add("self", "self/%s/cross", cross, all...)
+	add("self", "self/%s/local", local, traffic.RR, traffic.CRR)
+	add("masquerade-self", "self/masquerade/%s", cross, traffic.RR, traffic.CRR, traffic.UDP)
 	return out
 }

@@ -41,6 +41,8 @@ type Spec struct {
 	AddWait    time.Duration
 	// Config is the agent's configuration; nil: the defaults.
 	Config *config.Config
+	// Program is one whose main calls Child; empty: this one.
+	Program string
 }
 
 // ConfDir, BinDir and SocketPath are the node's, as the runtime would know them.
@@ -107,7 +109,11 @@ func Start(ctx context.Context, node Space, s Spec) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{spec: s, log: log, cmd: exec.Command("/proc/self/exe", childArg, s.specFile())}
+	program := s.Program
+	if program == "" {
+		program = "/proc/self/exe"
+	}
+	a := &Agent{spec: s, log: log, cmd: exec.Command(program, childArg, s.specFile())}
 	a.cmd.Stdout, a.cmd.Stderr = log, log
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	// The child ends when this pipe does, however this process ends.

@@ -98,6 +98,8 @@ type give func(node int, pod rig.Space, id string) (netip.Addr, error)
 type Plan struct {
 	// Kind is Weft, PTP, Bridge or Veth.
 	Kind Kind
+	// Program is another build of the benchmark, whose agents these are.
+	Program string
 	// Change alters the agents' configuration.
 	Change func(*config.Config)
 	// Rules are on the nodes beside.

@@ -27,7 +27,7 @@ func (n *Network) weft(ctx context.Context, t Tools, p Plan, dir string) (give, 
 	}
 	var specs []rig.Spec
 	for i, node := range nodes {
-		s := rig.Spec{Name: fmt.Sprintf("node-%d", i), Dir: filepath.Join(dir, fmt.Sprint(i)), Plugin: t.Plugin, AddWait: 5 * time.Second, Config: &conf,
+		s := rig.Spec{Name: fmt.Sprintf("node-%d", i), Dir: filepath.Join(dir, fmt.Sprint(i)), Plugin: t.Plugin, AddWait: 5 * time.Second, Config: &conf, Program: p.Program,
 			Assignment: rig.Assignment{MAC: nodeMAC(i).String(), Address: nodeIPs[i].String(), SubnetCIDR: subnet}}
 		for k := range 4 {
 			s.Assignment.Pods = append(s.Assignment.Pods, fmt.Sprintf("10.20.%d.%d", i+1, k+10))

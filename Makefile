@@ -14,7 +14,7 @@ SUITE ?= all
 ONLY ?= .
 TIME ?= 1m
 
-.PHONY: help build demo test e2e conformance kernels bpf-coverage bench scale fuzz lint generate check-generated release clean deps binaries images
+.PHONY: help build demo test e2e conformance kernels bpf-coverage bench hitless scale fuzz lint generate check-generated release clean deps binaries images
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -54,6 +54,9 @@ conformance: binaries ## specifications that others wrote: SUITE=cni for one
 
 bench: build ## weft beside its peers, as ratios: ONLY=regex
 	@mkdir -p build && go build -o build/bench ./test/bench && build/bench -only '$(ONLY)'
+
+hitless: binaries ## traffic while agents are killed, restarted and replaced: TIME=5m
+	@mkdir -p build && go build -o build/hitless ./test/hitless && build/hitless -time $(TIME) -report build/hitless.md
 
 scale: binaries ## the operator with 1,000 simulated nodes
 	@bin/lab assets >/dev/null

@@ -21,6 +21,7 @@ import (
 	"github.com/weft-cni/weft/internal/agent"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/datapath/next"
 	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/runtimeservice"
 	"github.com/weft-cni/weft/internal/service"
@@ -38,7 +39,11 @@ type Spec struct {
 	// Plugin is the built weft-cni.
 	Plugin     string
 	Assignment Assignment
-	AddWait    time.Duration
+	// More are further ENIs of the node, in the same subnet.
+	More []Assignment
+	// Next has the agent run the programs of a later version, with other layouts.
+	Next    bool
+	AddWait time.Duration
 	// Config is the agent's configuration; nil: the defaults.
 	Config *config.Config
 	// Program is one whose main calls Child; empty: this one.
@@ -50,6 +55,7 @@ func (s Spec) ConfDir() string    { return filepath.Join(s.Dir, "conf") }
 func (s Spec) BinDir() string     { return filepath.Join(s.Dir, "bin") }
 func (s Spec) RunDir() string     { return filepath.Join(s.Dir, "run") }
 func (s Spec) Conflist() string   { return filepath.Join(s.ConfDir(), "05-weft.conflist") }
+func (s Spec) BPFFS() string      { return filepath.Join(s.Dir, "bpf") }
 func (s Spec) LogFile() string    { return filepath.Join(s.Dir, "agent.log") }
 func (s Spec) sandboxes() string  { return filepath.Join(s.Dir, "sandboxes") }
 func (s Spec) stateDir() string   { return filepath.Join(s.Dir, "state") }
@@ -88,7 +94,8 @@ func (s Spec) DropSandbox(id string) error {
 const childArg = "rig-agent"
 
 // Agent is a running agent: a process of its own in its node's network namespace and in a mount namespace
-// of its own, so that what it mounts and pins is gone with it.
+// of its own, so that what it mounts and pins is gone with it. What it pins stays for the next one if a BPF
+// file system is mounted on Spec.BPFFS before.
 type Agent struct {
 	spec  Spec
 	cmd   *exec.Cmd
@@ -96,9 +103,21 @@ type Agent struct {
 	log   *os.File
 }
 
-// Start starts the agent inside the node's namespace and waits until it has told the runtime that pods can
-// be made.
+// Start launches the agent and waits until it has told the runtime that pods can be made.
 func Start(ctx context.Context, node Space, s Spec) (*Agent, error) {
+	a, err := Launch(node, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.awaitReady(ctx); err != nil {
+		tail, _ := os.ReadFile(s.LogFile())
+		return nil, errors.Join(fmt.Errorf("agent %s: %w; the end of its log:\n%s", s.Name, err, tail[max(0, len(tail)-2000):]), a.Kill())
+	}
+	return a, nil
+}
+
+// Launch starts the agent inside the node's namespace.
+func Launch(node Space, s Spec) (*Agent, error) {
 	if err := s.Prepare(); err != nil {
 		return nil, err
 	}
@@ -122,10 +141,6 @@ func Start(ctx context.Context, node Space, s Spec) (*Agent, error) {
 	}
 	if err := node.Do(a.cmd.Start); err != nil {
 		return nil, errors.Join(fmt.Errorf("start agent %s: %w", s.Name, err), log.Close())
-	}
-	if err := a.awaitReady(ctx); err != nil {
-		tail, _ := os.ReadFile(s.LogFile())
-		return nil, errors.Join(fmt.Errorf("agent %s: %w; the end of its log:\n%s", s.Name, err, tail[max(0, len(tail)-2000):]), a.Kill())
 	}
 	return a, nil
 }
@@ -179,6 +194,14 @@ func (a *Agent) Kill() error {
 	return errors.Join(err, a.log.Close())
 }
 
+// Stop ends the agent as the kubelet does.
+func (a *Agent) Stop() error {
+	return errors.Join(a.stdin.Close(), a.cmd.Wait(), a.log.Close())
+}
+
+// Process is the agent's, as /proc knows it.
+func (a *Agent) Process() int { return a.cmd.Process.Pid }
+
 // Child runs the agent if the arguments ask for it, and says whether they did. A main calls it first.
 func Child(args []string) (bool, error) {
 	if len(args) != 3 || args[1] != childArg {
@@ -222,14 +245,18 @@ func (s Spec) options() agent.Options {
 		conf = *s.Config
 	}
 	conf.Cluster.Name = "rig"
-	bpf := filepath.Join(s.Dir, "bpf")
+	bpf := s.BPFFS()
 	return agent.Options{
 		Config: conf, Node: s.Name, RunDir: s.RunDir(), StateDir: s.stateDir(), ProcSysNet: "/proc/sys/net",
 		Install: agent.Install{Plugin: s.Plugin, BinDir: s.BinDir(), ConfDir: s.ConfDir()},
 		Cluster: given{s, log}, Runtime: given{s, log},
 		Instance: func(context.Context) (string, error) { return instance, nil },
 		Datapath: func() (agent.Datapath, error) {
-			return datapath.Open(datapath.Config{Log: log, BPFFS: bpf, PinDir: filepath.Join(bpf, "weft")})
+			cfg := datapath.Config{Log: log, BPFFS: bpf, PinDir: filepath.Join(bpf, "weft")}
+			if s.Next {
+				cfg.Object = datapath.ThisVersion().Successor(next.Load, next.Changed(), next.Previous())
+			}
+			return datapath.Open(cfg)
 		},
 		AddWait: s.AddWait, CollectEvery: time.Minute, Version: "rig", Log: log,
 	}
@@ -251,14 +278,19 @@ var (
 
 // Watch tells of the one assignment.
 func (g given) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork), _ func(string)) error {
-	in := v1alpha1.Interface{ID: "eni-0", MAC: g.Assignment.MAC, SubnetID: "subnet-a", SubnetCIDR: g.Assignment.SubnetCIDR,
-		PrimaryAddress: g.Assignment.Address, Managed: true}
 	nn := &v1alpha1.NodeNetwork{ObjectMeta: metav1.ObjectMeta{Name: g.Name, Generation: 1}}
-	for i, a := range g.Assignment.Pods {
-		in.Addresses = append(in.Addresses, v1alpha1.Address{Address: a, Generation: int64(i + 1)})
+	nn.Spec = v1alpha1.NodeNetworkSpec{InstanceID: instance, InstanceType: "m5.large"}
+	for i, a := range append([]Assignment{g.Assignment}, g.More...) {
+		in := v1alpha1.Interface{ID: fmt.Sprintf("eni-%d", i), MAC: a.MAC, DeviceIndex: int32(i), SubnetID: "subnet-a", SubnetCIDR: a.SubnetCIDR,
+			PrimaryAddress: a.Address, Managed: true}
+		for _, pod := range a.Pods {
+			nn.Spec.Generation++
+			in.Addresses = append(in.Addresses, v1alpha1.Address{Address: pod, Generation: nn.Spec.Generation})
+		}
+		nn.Spec.MaxInterfaces++
+		nn.Spec.MaxAddressesPerInterface = max(nn.Spec.MaxAddressesPerInterface, int32(len(a.Pods)+1))
+		nn.Spec.Interfaces = append(nn.Spec.Interfaces, in)
 	}
-	nn.Spec = v1alpha1.NodeNetworkSpec{InstanceID: instance, InstanceType: "m5.large", MaxInterfaces: 1,
-		MaxAddressesPerInterface: int32(len(g.Assignment.Pods) + 1), Generation: int64(len(g.Assignment.Pods)), Interfaces: []v1alpha1.Interface{in}}
 	cn := &v1alpha1.ClusterNetwork{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ClusterNetworkName}}
 	cn.Status.VPCCIDRs = []string{g.Assignment.SubnetCIDR}
 	cn.Status.Subnets = []v1alpha1.Subnet{{ID: "subnet-a", CIDR: g.Assignment.SubnetCIDR, DefaultRoute: v1alpha1.RouteInternetGateway}}

@@ -41,6 +41,9 @@ func (s Space) Close() error { return s.file.Close() }
 // Path is one by which other processes open the namespace.
 func (s Space) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.file.Fd()) }
 
+// Fd is the namespace, for calls that take one.
+func (s Space) Fd() uintptr { return s.file.Fd() }
+
 // Do runs f inside the namespace, on a thread that ends with it. Processes that f starts are inside too.
 func (s Space) Do(f func() error) error {
 	return onThread(func() error {

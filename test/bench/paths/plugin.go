@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -46,4 +47,15 @@ func (n *Network) plugin(ctx context.Context, t Tools, p Plan, dir string) give 
 		}
 		return first(&r)
 	}
+}
+
+func first(r *types100.Result) (netip.Addr, error) {
+	if len(r.IPs) == 0 {
+		return netip.Addr{}, errors.New("ADD gave no address")
+	}
+	a, ok := netip.AddrFromSlice(r.IPs[0].Address.IP)
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("ADD gave address %v", r.IPs[0].Address)
+	}
+	return a.Unmap(), nil
 }

@@ -2,14 +2,10 @@ package paths
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
 	"time"
-
-	"github.com/containernetworking/cni/libcni"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/test/rig"
@@ -40,34 +36,6 @@ func (n *Network) weft(ctx context.Context, t Tools, p Plan, dir string) (give, 
 		specs = append(specs, s)
 	}
 	return func(node int, pod rig.Space, id string) (netip.Addr, error) {
-		s := specs[node]
-		list, err := libcni.ConfListFromFile(s.Conflist())
-		if err != nil {
-			return netip.Addr{}, err
-		}
-		if err := s.PutSandbox(id); err != nil {
-			return netip.Addr{}, err
-		}
-		cni := libcni.NewCNIConfigWithCacheDir([]string{s.BinDir()}, filepath.Join(s.Dir, "cache"), nil)
-		res, err := cni.AddNetworkList(ctx, list, &libcni.RuntimeConf{ContainerID: id, NetNS: pod.Path(), IfName: "eth0"})
-		if err != nil {
-			return netip.Addr{}, fmt.Errorf("ADD: %w", err)
-		}
-		r, err := types100.NewResultFromResult(res)
-		if err != nil {
-			return netip.Addr{}, err
-		}
-		return first(r)
+		return specs[node].Add(ctx, pod, id)
 	}, nil
-}
-
-func first(r *types100.Result) (netip.Addr, error) {
-	if len(r.IPs) == 0 {
-		return netip.Addr{}, errors.New("ADD gave no address")
-	}
-	a, ok := netip.AddrFromSlice(r.IPs[0].Address.IP)
-	if !ok {
-		return netip.Addr{}, fmt.Errorf("ADD gave address %v", r.IPs[0].Address)
-	}
-	return a.Unmap(), nil
 }

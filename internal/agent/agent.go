@@ -160,7 +160,7 @@ func (a *agent) live(ctx context.Context) error {
 	g.Go(func() error { return a.Cluster.Watch(ctx, a.source.put, a.source.waits) })
 	synced := make(chan struct{})
 	g.Go(func() error {
-		return a.Cluster.WatchServices(ctx, a.services.table, sync.OnceFunc(func() { close(synced) }))
+		return a.watchServices(ctx, sync.OnceFunc(func() { close(synced) }))
 	})
 	g.Go(func() error {
 		if err := a.start(ctx, boot); err != nil {

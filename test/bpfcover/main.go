@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	p = p.Select(own)
-	if err := os.MkdirAll(filepath.Dir(*out), 0o755); err == nil {
+	if err = os.MkdirAll(filepath.Dir(*out), 0o755); err == nil {
 		err = os.WriteFile(*out, []byte(p.Report(newSources().text)), 0o644)
 	}
 	if err != nil {

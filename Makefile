@@ -14,7 +14,7 @@ SUITE ?= all
 ONLY ?= .
 TIME ?= 1m
 
-.PHONY: help build demo test e2e conformance kernels bpf-coverage bench hitless scale fuzz lint generate check-generated release clean deps binaries images
+.PHONY: help build demo test e2e conformance kernels bpf-coverage bench hitless flood scale fuzz lint generate check-generated release clean deps binaries images
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -57,6 +57,9 @@ bench: build ## weft beside its peers, as ratios: ONLY=regex
 
 hitless: binaries ## traffic while agents are killed, restarted and replaced: TIME=5m
 	@mkdir -p build && go build -o build/hitless ./test/hitless && build/hitless -time $(TIME) -report build/hitless.md
+
+flood: binaries ## one pod floods small tables; who was there before stays
+	@mkdir -p build && go build -o build/hitless ./test/hitless && build/hitless -flood -report build/flood.md
 
 scale: binaries ## the operator with 1,000 simulated nodes
 	@bin/lab assets >/dev/null

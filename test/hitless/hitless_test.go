@@ -66,8 +66,63 @@ func TestSNMP(t *testing.T) {
 	}
 }
 
+func TestPart(t *testing.T) {
+	sorted := []time.Duration{1, 2, 3, 4}
+	for share, want := range map[float64]time.Duration{0: 1, 0.5: 3, 0.99: 4, 1: 4} {
+		if got := part(sorted, share); got != want {
+			t.Errorf("%g: found %d, expected %d", share, got, want)
+		}
+	}
+}
+
+// No two packets of a flood belong to the same flow.
+func TestPacketsDiffer(t *testing.T) {
+	seen := map[string]bool{}
+	for i := range 100_000 {
+		to := target(i)
+		b := packet([4]byte{10, 20, 1, 20}, to, i)
+		seen[string(b[9:10])+string(b[12:24])] = true
+	}
+	if len(seen) != 100_000 {
+		t.Errorf("found %d flows", len(seen))
+	}
+}
+
+func TestFloodedErr(t *testing.T) {
+	fine := flooded{sent: 10, arrived: 10}
+	if err := fine.err(); err != nil {
+		t.Error(err)
+	}
+	for name, f := range map[string]flooded{
+		"none arrived": {sent: 10, arrived: 9}, "a connection lost": {lost: 1},
+		"memory": {memoryAfter: memoryBound + 1}, "log": {logGrew: logBound + 1},
+	} {
+		if f.err() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
 // A short form of what `make hitless` does for minutes.
 func TestAgentsComeAndGo(t *testing.T) {
+	report := command(t, "-time", "12s", "-upsets", "4", "-rate", "50")
+	for _, want := range []string{"upgraded to other map layouts: 1 times", "| requests to the world, masqueraded |"} {
+		if !strings.Contains(report, want) {
+			t.Errorf("found\n%s\nexpected %q in it", report, want)
+		}
+	}
+}
+
+func TestFlood(t *testing.T) {
+	const want = "| connections established before that answer afterwards | 1000 of 1000 |"
+	if report := command(t, "-flood"); !strings.Contains(report, want) {
+		t.Errorf("found\n%s\nexpected %q in it", report, want)
+	}
+}
+
+// command builds the program, runs it and returns its report.
+func command(t *testing.T, args ...string) string {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("could not run: needs root for namespaces")
 	}
@@ -85,7 +140,7 @@ func TestAgentsComeAndGo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	report := filepath.Join(dir, "report.md")
-	cmd := exec.CommandContext(ctx, filepath.Join(dir, "hitless"), "-bin", dir, "-time", "12s", "-upsets", "4", "-rate", "50", "-report", report)
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "hitless"), append(args, "-bin", dir, "-report", report)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -96,9 +151,5 @@ func TestAgentsComeAndGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"upgraded to other map layouts: 1 times", "| requests to the world, masqueraded |"} {
-		if !strings.Contains(string(b), want) {
-			t.Errorf("found\n%s\nexpected %q in it", b, want)
-		}
-	}
+	return string(b)
 }

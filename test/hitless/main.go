@@ -1,5 +1,5 @@
 // Command hitless sends traffic of every kind between two nodes while their agents are killed, restarted and
-// replaced by another version, and counts what that costs: it is to be nothing.
+// replaced by another version, and counts what that costs: it is to be nothing. Or one pod floods the tables.
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/test/rig"
 )
 
@@ -26,6 +27,7 @@ type options struct {
 	rate   int
 	bin    string
 	report string
+	flood  bool
 }
 
 // inside says that the process has a mount namespace of its own, so that nothing it mounts outlives it.
@@ -44,6 +46,7 @@ func main() {
 	flag.IntVar(&o.upsets, "upsets", 20, "how many times the agents are replaced")
 	flag.IntVar(&o.rate, "rate", 500, "new connections a second, on each of the two paths")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
+	flag.BoolVar(&o.flood, "flood", false, "flood small tables instead, and look at who was there before")
 	flag.StringVar(&o.report, "report", "", "file for a report")
 	flag.Parse()
 	if os.Getenv(inside) == "" {
@@ -86,11 +89,18 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	n, err := build(ctx, dir, plugin)
+	var sizes datapath.Sizes
+	if o.flood {
+		sizes = datapath.Sizes{ConntrackTCP: tableSize, ConntrackAny: tableSize}
+	}
+	n, err := build(ctx, dir, plugin, sizes)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.close()) }()
+	if o.flood {
+		return runFlood(ctx, n, o)
+	}
 	out, err := n.measure(ctx, o)
 	if err != nil {
 		return err

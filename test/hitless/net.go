@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/test/rig"
 )
 
@@ -44,7 +45,6 @@ type node struct {
 	space          rig.Space
 	agent          *rig.Agent
 	client, server *pod
-	lost           []string // logs of agents that ended by themselves
 }
 
 // pod has a server, too.
@@ -73,7 +73,7 @@ func (n *network) space(settings ...string) (rig.Space, error) {
 }
 
 // build makes everything and starts the agents.
-func build(ctx context.Context, dir, plugin string) (n *network, err error) {
+func build(ctx context.Context, dir, plugin string, sizes datapath.Sizes) (n *network, err error) {
 	n = &network{}
 	defer func() {
 		if err != nil {
@@ -87,7 +87,7 @@ func build(ctx context.Context, dir, plugin string) (n *network, err error) {
 		return nil, err
 	}
 	for i, enis := range []int{2, 1} {
-		one, err := n.node(ctx, i, enis, dir, plugin)
+		one, err := n.node(ctx, i, enis, rig.Spec{Name: fmt.Sprintf("node-%d", i), Dir: filepath.Join(dir, fmt.Sprint(i)), Plugin: plugin, AddWait: 5 * time.Second, Sizes: sizes})
 		if err != nil {
 			return nil, err
 		}
@@ -108,13 +108,12 @@ func build(ctx context.Context, dir, plugin string) (n *network, err error) {
 	return n, nil
 }
 
-func (n *network) node(ctx context.Context, i, enis int, dir, plugin string) (*node, error) {
-	out := &node{}
+func (n *network) node(ctx context.Context, i, enis int, spec rig.Spec) (*node, error) {
+	out := &node{spec: spec}
 	var err error
 	if out.space, err = n.space("ipv4/ip_forward=1", "ipv4/conf/all/rp_filter=0", "ipv4/conf/default/rp_filter=0"); err != nil {
 		return nil, err
 	}
-	out.spec = rig.Spec{Name: fmt.Sprintf("node-%d", i), Dir: filepath.Join(dir, fmt.Sprint(i)), Plugin: plugin, AddWait: 5 * time.Second}
 	for e := range enis {
 		a := rig.Assignment{MAC: mac(i, e).String(), Address: fmt.Sprintf("10.20.%d.%d", i+1, 10+e), SubnetCIDR: subnet}
 		for k := range 40 {

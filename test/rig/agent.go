@@ -41,6 +41,8 @@ type Spec struct {
 	Assignment Assignment
 	// More are further ENIs of the node, in the same subnet.
 	More []Assignment
+	// Sizes of the datapath's maps; zero: the defaults.
+	Sizes datapath.Sizes
 	// Next has the agent run the programs of a later version, with other layouts.
 	Next    bool
 	AddWait time.Duration
@@ -252,7 +254,7 @@ func (s Spec) options() agent.Options {
 		Cluster: given{s, log}, Runtime: given{s, log},
 		Instance: func(context.Context) (string, error) { return instance, nil },
 		Datapath: func() (agent.Datapath, error) {
-			cfg := datapath.Config{Log: log, BPFFS: bpf, PinDir: filepath.Join(bpf, "weft")}
+			cfg := datapath.Config{Log: log, BPFFS: bpf, PinDir: filepath.Join(bpf, "weft"), Sizes: s.Sizes}
 			if s.Next {
 				cfg.Object = datapath.ThisVersion().Successor(next.Load, next.Changed(), next.Previous())
 			}

@@ -69,7 +69,7 @@ static __always_inline __u32 to_netdev_flow(struct __sk_buff *skb, const struct 
 		if (code != REASON_FORWARDED)
 			return code;
 	}
-	/* Routed out of the node though it is for it: the way back isn't open to somebody outside. */
+	/* Routed out though it is for this node: nobody outside may go on with it. */
 	peer = address_get(&f->dst);
 	if (peer && peer->flags & ADDRESS_ENDPOINT) {
 		n.to_slot = (__u16)peer->slot;

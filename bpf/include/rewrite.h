@@ -150,8 +150,8 @@ static __always_inline __u32 rewrite_packet(struct __sk_buff *skb, const struct 
 			return DROP(REASON_TRUNCATED);
 		/* ICMP that is no query has something else where its id would be. */
 		if (port != to_port && rewrite_has_port(f->protocol) &&
-		    (f->kind == FLOW_QUERY || (f->protocol != IP_PROTO_ICMP &&
-					       f->protocol != IP_PROTO_ICMPV6))) {
+		    (f->kind == FLOW_QUERY ||
+		     (f->protocol != IP_PROTO_ICMP && f->protocol != IP_PROTO_ICMPV6))) {
 			if (bpf_l4_csum_replace(skb, at, port, to_port, flags | sizeof(port)) ||
 			    bpf_skb_store_bytes(skb, f->l4 + rewrite_port_at(f->protocol, end),
 						&to_port, sizeof(to_port), 0))

@@ -52,14 +52,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	p = p.Select(own)
-	if err = os.MkdirAll(filepath.Dir(*out), 0o755); err == nil {
-		err = os.WriteFile(*out, []byte(p.Report(newSources().text)), 0o644)
-	}
-	if err != nil {
+	if err := write(*out, p.Report(newSources().text)); err != nil {
 		fmt.Fprintln(stderr, "bpfcover:", err)
 		return exitFailed
 	}
 	return judge(p.Count(), *least, *out, stdout)
+}
+
+func write(path, text string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(text), 0o644)
 }
 
 func judge(c bpfcover.Count, least float64, where string, stdout io.Writer) int {
@@ -79,7 +83,7 @@ func measure(ctx context.Context, only string, stderr io.Writer) (bpfcover.Profi
 	}
 	defer os.RemoveAll(work)
 	profile := filepath.Join(work, "profile")
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=10m", "-run="+only, "./"+testPackage, "-args", "-bpfcover="+profile, "-random-packets=20s")
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=10m", "-run="+only, "./"+testPackage, "-args", "-bpfcover="+profile, "-random-packets=1m")
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("the tests of %s: %w", testPackage, err)

@@ -311,7 +311,7 @@ static __always_inline __u32 nat_in(struct __sk_buff *skb, struct flow *f,
 static __noinline bool nat_answer_is_pods(struct __sk_buff *skb, const struct weft_config *config,
 					  bool six)
 {
-	struct ct_hit alias, hit;
+	struct ct_hit hit; /* one for both: the stack of 6.1 is short */
 	struct flow f = {};
 	__be16 head[8] = {};
 	void *start;
@@ -360,8 +360,8 @@ static __noinline bool nat_answer_is_pods(struct __sk_buff *skb, const struct we
 	default:
 		return false;
 	}
-	if (!nat_port_given(config, &f, f.dport) || !ct_lookup(&f, &alias) ||
-	    !(alias.entry->flags & CT_ALIAS))
+	if (!nat_port_given(config, &f, f.dport) || !ct_lookup(&f, &hit) ||
+	    !(hit.entry->flags & CT_ALIAS))
 		return false;
-	return ct_lookup_primary(&f, &alias, &hit);
+	return ct_lookup_primary(&f, &hit, &hit);
 }

@@ -150,8 +150,8 @@ func test(ctx context.Context, o options, stdout, stderr io.Writer) int {
 // every kind of traffic, every program by hand, translation, timers and the ring of events.
 func smoke() string {
 	return "^(" + strings.Join([]string{
-		"TestSmoke", "TestPaths", "TestNAT", "TestFromPod", "TestToPod", "TestFromNetdev", "TestToNetdev", "TestExpiryWithTheLoaderGone",
-		"TestVLANDeviceInThePod", "TestTrafficGoesOnWithoutTheAgent", "TestADropIsToldWithAllThatIsKnown",
+		"TestSmoke", "TestPaths", "TestNAT", "TestFromPod", "TestToPod", "TestFromNetdev", "TestToNetdev",
+		"TestExpiryWithTheLoaderGone", "TestBandwidthIsMeasured", "TestVLANDeviceInThePod", "TestTrafficGoesOnWithoutTheAgent", "TestADropIsToldWithAllThatIsKnown",
 	}, "|") + ")$"
 }
 

@@ -81,9 +81,18 @@ func sourceCheck(value string) map[string]string {
 	return map[string]string{"ipv4/conf/all/rp_filter": value, "ipv4/conf/default/rp_filter": value}
 }
 
-// addBoth adds an address and its sixth.
+// addBoth adds an address and its sixth, which is taken for unique at once: routes can name it.
 func addBoth(device, addr string) error {
-	return errors.Join(addAddress(device, addr+"/32"), addAddress(device, sixth(netip.MustParseAddr(addr)).String()+"/128"))
+	l, err := netlink.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("%s: %w", device, err)
+	}
+	six, err := netlink.ParseAddr(sixth(netip.MustParseAddr(addr)).String() + "/128")
+	if err != nil {
+		return err
+	}
+	six.Flags = unix.IFA_F_NODAD
+	return errors.Join(addAddress(device, addr+"/32"), netlink.AddrAdd(l, six))
 }
 
 // routeBoth makes an address and its sixth reachable on a device.

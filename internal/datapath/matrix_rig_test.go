@@ -126,6 +126,9 @@ func newVPC(t *testing.T) *vpc {
 	v.parties[matrix.ControlPlane] = partyOf(v.router, controlAddr)
 	v.parties[matrix.World] = partyOf(v.router, worldAddr)
 	v.parties[matrix.Metadata] = partyOf(v.router, metadataAddr)
+	for name, p := range v.parties {
+		wait(t, string(name)+" has its addresses", p.ready)
+	}
 	return v
 }
 
@@ -315,6 +318,32 @@ func (v *vpc) seen(port uint16) []sighting {
 	}
 	slices.SortFunc(out, func(a, b sighting) int { return int(a.at - b.at) })
 	return out
+}
+
+// ready says whether the party hears what is sent to it: its devices are up, which the kernel notices after
+// a while, and its addresses are its own.
+func (p party) ready() bool {
+	return p.try(func() error {
+		links, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if a := l.Attrs(); a.Name != "lo" && a.Flags&net.FlagUp != 0 && a.OperState != netlink.OperUp {
+				return fmt.Errorf("%s is %s", a.Name, a.OperState)
+			}
+		}
+		for _, a := range []netip.Addr{p.addr, p.addr6} {
+			routes, err := netlink.RouteGet(a.AsSlice())
+			if err != nil {
+				return err
+			}
+			if len(routes) == 0 || routes[0].Type != unix.RTN_LOCAL {
+				return fmt.Errorf("%s isn't here", a)
+			}
+		}
+		return nil
+	}) == nil
 }
 
 // echoes answers UDP in both families.

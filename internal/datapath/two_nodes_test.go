@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,8 +31,8 @@ func forEachTwoNodes(t *testing.T, test func(t *testing.T, w *twoNodes)) {
 	}
 }
 
-// passed is how many packets a hook let go this way.
-func passed(before, after map[Counter]uint64, h Hook, d Direction, r Reason) uint64 {
+// letPast is how many packets a hook let go this way.
+func letPast(before, after map[Counter]uint64, h Hook, d Direction, r Reason) uint64 {
 	c := Counter{Hook: h, Direction: d, Reason: r}
 	return after[c] - before[c]
 }
@@ -78,7 +77,7 @@ func TestTwoNodes(t *testing.T) {
 				}
 				for i, n := range w.nodes {
 					after := n.counters(t)
-					stack := passed(before[i], after, FromPod, Egress, ReasonToStack) + passed(before[i], after, FromNetdev, Ingress, ReasonToStack)
+					stack := letPast(before[i], after, FromPod, Egress, ReasonToStack) + letPast(before[i], after, FromNetdev, Ingress, ReasonToStack)
 					// The end of an earlier connection may still be under way.
 					if few := 6; c.fast && stack > uint64(few) || !c.fast && i == 0 && stack <= uint64(few) {
 						t.Errorf("%s, %s: %d packets of pods went by the stack of node %d, expected more than %d: %v", name, c.name, stack, i, few, !c.fast)
@@ -142,7 +141,7 @@ func TestConnectionsOutliveTheirEntries(t *testing.T) {
 					}
 				}
 			}
-			if passed(before, one.counters(t), FromPod, Egress, ReasonNoteMidstream) == 0 {
+			if letPast(before, one.counters(t), FromPod, Egress, ReasonNoteMidstream) == 0 {
 				t.Errorf("%s: nothing was noted as not seen to begin", name)
 			}
 		}
@@ -286,12 +285,4 @@ func TestPathMTU(t *testing.T) {
 			must(t, exchange(c, string(text[:2000]), 5*time.Second))
 		}
 	})
-}
-
-func setMTU(name string, mtu int) error {
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	return netlink.LinkSetMTU(l, mtu)
 }

@@ -116,7 +116,8 @@ struct weft_config {
 	struct weft_addr node_addr6;
 	__u32 event_types;   /* bits 1 << enum weft_event_type: those that are told */
 	__u32 event_capture; /* bytes of each packet that go along, at most EVENT_DATA_MAX */
-	__u32 reserved[6];
+	__u32 epoch; /* of the agent that may write */
+	__u32 reserved[5];
 };
 
 #define IPCACHE_NATIVE (1u << 0) /* reached with the pod's own address, never translated */

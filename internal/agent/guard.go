@@ -13,7 +13,12 @@ func (a *agent) guard(ctx context.Context) error {
 		if pause(ctx, a.GuardEvery) != nil {
 			return nil
 		}
-		if err := errors.Join(a.programs.guard(), a.manager.Guard(ctx)); err != nil && ctx.Err() == nil {
+		restored, err := a.programs.dp.KeepPins()
+		if len(restored) > 0 {
+			a.Log.Warn("something else removed or hid pins of the datapath, they were put back", "pins", restored)
+			a.Cluster.Warn("PinsRestored", restoredMessage(restored))
+		}
+		if err := errors.Join(err, a.programs.guard(), a.manager.Guard(ctx)); err != nil && ctx.Err() == nil {
 			a.Log.Error("programs not put back", "err", err)
 		}
 	}

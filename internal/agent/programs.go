@@ -27,6 +27,7 @@ type Datapath interface {
 	Dump() (datapath.State, error)
 	Prepare(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
 	Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
+	KeepPins() ([]string, error)
 	Counters() ([]datapath.Counter, error)
 	ReadEvents(ctx context.Context, each func(events []datapath.Event, bad int)) error
 	EventStats() ([]datapath.EventStat, error)

@@ -20,6 +20,8 @@ type attacher interface {
 	detach(hook Hook, ifindex int) error
 	// attached lists our programs that run, and removes what vanished devices left.
 	attached() ([]attachment, error)
+	// close lets go of what it holds; programs stay where they are.
+	close() error
 }
 
 // A DeviceError says that a device that the datapath was told of isn't there.

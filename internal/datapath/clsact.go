@@ -77,19 +77,34 @@ func (c *clsactAttacher) attached() ([]attachment, error) {
 	var out []attachment
 	for _, l := range links {
 		for _, h := range Hooks() {
-			filters, err := netlink.FilterList(l, parent(h))
-			if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
-				continue // gone since, or without clsact
-			}
+			filters, err := ourFilters(h, l)
 			if err != nil {
-				return nil, fmt.Errorf("list filters of %s: %w", l.Attrs().Name, err)
+				return nil, err
 			}
-			for _, f := range filters {
-				// The kernel appends the program's tag to the name.
-				if b, ok := f.(*netlink.BpfFilter); ok && b.Priority == filterPriority && strings.HasPrefix(b.Name, filterPrefix+h.String()) {
-					out = append(out, attachment{h, l.Attrs().Index})
-				}
+			if len(filters) > 0 {
+				out = append(out, attachment{h, l.Attrs().Index})
 			}
+		}
+	}
+	return out, nil
+}
+
+func (c *clsactAttacher) close() error { return nil }
+
+// ourFilters are those at our place on a device. A device without clsact, or gone since, has none.
+func ourFilters(hook Hook, device netlink.Link) ([]*netlink.BpfFilter, error) {
+	filters, err := netlink.FilterList(device, parent(hook))
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list filters of %s: %w", device.Attrs().Name, err)
+	}
+	var out []*netlink.BpfFilter
+	for _, f := range filters {
+		// The kernel appends the program's tag to the name.
+		if b, ok := f.(*netlink.BpfFilter); ok && b.Priority == filterPriority && strings.HasPrefix(b.Name, filterPrefix+hook.String()) {
+			out = append(out, b)
 		}
 	}
 	return out, nil

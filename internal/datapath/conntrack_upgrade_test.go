@@ -159,6 +159,7 @@ func TestFlowsOutliveAnotherLayout(t *testing.T) {
 // the programs of one version and the other those of the other.
 func TestVersionsBesideEachOther(t *testing.T) {
 	u := newUpgrade(t)
+	u.cfg.beside = true
 	this := u.this()
 	next := u.next()
 	for i, step := range []struct{ out, back *tracker }{{this, next}, {next, this}} {

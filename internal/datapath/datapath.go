@@ -26,6 +26,8 @@ type Config struct {
 	Sizes Sizes
 	// Object is attached; nil: this version's.
 	Object *Object
+	// beside lets tests have two versions open at once.
+	beside bool
 }
 
 // AttachMode chooses how programs are attached.
@@ -46,7 +48,12 @@ type Datapath struct {
 	maps     map[string]*ebpf.Map
 	programs map[Hook]*ebpf.Program
 	attacher attacher
-	hz       uint32 // jiffies per second
+	object   *Object
+	bpffs    string
+	pinDir   string   // of maps
+	lock     *os.File // nil: none
+	hz       uint32   // jiffies per second
+	epoch    uint32   // of this opening
 
 	mu       sync.Mutex // one writer at a time: entries are read, changed and written back
 	settings Settings
@@ -72,47 +79,58 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if d.features, err = probe(); err != nil {
 		return nil, err
 	}
-	maps, links := filepath.Join(cfg.PinDir, "maps"), filepath.Join(cfg.PinDir, "links")
-	if err := ensureBPFFS(cfg.BPFFS, maps); err != nil {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}()
+	links := filepath.Join(cfg.PinDir, "links")
+	d.bpffs, d.pinDir = cfg.BPFFS, filepath.Join(cfg.PinDir, "maps")
+	if err := ensureBPFFS(d.bpffs, d.pinDir); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(links, 0o700); err != nil {
 		return nil, err
 	}
+	if !cfg.beside {
+		if d.lock, err = lockPins(d.pinDir); err != nil {
+			return nil, err
+		}
+	}
 	if d.attacher, err = newAttacher(cfg.Attach, links, d.features); err != nil {
 		return nil, err
 	}
-	if cfg.Object == nil {
-		cfg.Object = ThisVersion()
+	if d.object = cfg.Object; d.object == nil {
+		d.object = ThisVersion()
 	}
-	spec, err := cfg.Object.Load()
+	spec, err := d.object.Load()
 	if err != nil {
 		return nil, err
 	}
 	if err := cfg.Sizes.apply(spec); err != nil {
 		return nil, err
 	}
-	if d.maps, err = openMaps(cfg.Object, spec, maps, cfg.Log); err != nil {
+	if err := d.openMaps(spec); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			d.Close()
-		}
-	}()
 	if err := d.writeRings(); err != nil {
 		return nil, err
 	}
 	if d.settings, err = d.firstSettings(cfg.Settings); err != nil {
 		return nil, err
 	}
+	have, err := d.readConfig()
+	if err != nil {
+		return nil, err
+	}
+	d.epoch = have.Epoch + 1
 	if err := d.writeConfig(d.settings, d.watch); err != nil {
 		return nil, err
 	}
 	if err := d.load(spec); err != nil {
 		return nil, err
 	}
-	if err := retire(cfg.Object, spec, maps, cfg.Log); err != nil {
+	if err := retire(d.object, spec, d.pinDir, d.log); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -122,14 +140,14 @@ func newAttacher(mode AttachMode, links string, f Features) (attacher, error) {
 	switch mode {
 	case AttachAuto:
 		if f.TCX {
-			return &tcxAttacher{dir: links}, nil
+			return newTCXAttacher(links), nil
 		}
 		return &clsactAttacher{}, nil
 	case AttachTCX:
 		if !f.TCX {
 			return nil, errors.New("attach mode is tcx, which this kernel lacks; expected kernel 6.6 or attach mode clsact")
 		}
-		return &tcxAttacher{dir: links}, nil
+		return newTCXAttacher(links), nil
 	case AttachClsact:
 		return &clsactAttacher{}, nil
 	}
@@ -168,6 +186,13 @@ func (d *Datapath) Close() error {
 	}
 	for _, m := range d.maps {
 		errs = append(errs, m.Close())
+	}
+	if d.attacher != nil {
+		errs = append(errs, d.attacher.close())
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+		d.lock = nil
 	}
 	return errors.Join(errs...)
 }

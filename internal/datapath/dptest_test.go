@@ -29,6 +29,7 @@ type driven interface {
 	DeleteAddress(addr netip.Addr) error
 	AddEndpoint(datapath.Endpoint) error
 	DeleteEndpoint(slot uint32) error
+	KeepPins() ([]string, error)
 	Prepare([]datapath.Endpoint, []datapath.ENI, map[netip.Addr]uint32) error
 	Prune([]datapath.Endpoint, []datapath.ENI, map[netip.Addr]uint32) error
 	SetPrefixes(map[netip.Prefix]datapath.PrefixInfo) error

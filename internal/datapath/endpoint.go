@@ -16,8 +16,11 @@ func (d *Datapath) AddEndpoint(e Endpoint) error {
 	if err := e.Validate(); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	if err := d.writeEndpoint(e); err != nil {
 		return err
 	}
@@ -73,8 +76,11 @@ func (d *Datapath) writeEndpoint(e Endpoint) error {
 // DeleteEndpoint takes the programs off the slot's device and empties the slot. The address stays with
 // its ENI until DeleteAddress. An empty slot is no error.
 func (d *Datapath) DeleteEndpoint(slot uint32) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	return d.deleteEndpoint(slot)
 }
 
@@ -126,8 +132,11 @@ func (d *Datapath) SetAddress(addr netip.Addr, eni uint32) error {
 	if err := ValidateAddress(addr, eni); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	return d.writeAddress(addr, eni)
 }
 
@@ -151,9 +160,12 @@ func (d *Datapath) writeAddress(addr netip.Addr, eni uint32) error {
 
 // DeleteAddress forgets an address; one that isn't known is no error.
 func (d *Datapath) DeleteAddress(addr netip.Addr) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	err := d.maps[weftMapWeftAddresses].Delete(toWire(addr))
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
+	err = d.maps[weftMapWeftAddresses].Delete(toWire(addr))
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("delete address %s: %w", addr, err)
 	}

@@ -16,8 +16,11 @@ func (d *Datapath) SetENI(e ENI) error {
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	old, err := d.writeENI(e.Handle, want)
 	if err != nil {
 		return err
@@ -70,8 +73,11 @@ func (d *Datapath) writeENI(handle uint32, want eniValue) (eniValue, error) {
 
 // DeleteENI forgets the ENI and takes the programs off its device; an unknown handle is no error.
 func (d *Datapath) DeleteENI(handle uint32) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	return d.deleteENI(handle)
 }
 

@@ -29,8 +29,11 @@ func (d *Datapath) SetPrefixes(want map[netip.Prefix]PrefixInfo) error {
 	if err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	have, err := d.readPrefixes()
 	if err != nil {
 		return err

@@ -118,7 +118,8 @@ type configValue struct {
 	NodeAddr6         wireAddr
 	EventTypes        uint32 // bits 1 << EventType
 	EventCapture      uint32
-	Reserved          [6]uint32
+	Epoch             uint32 // of the agent that may write
+	Reserved          [5]uint32
 }
 
 // Numbers of bpf/include/reason.h that shape weft_counters.

@@ -25,69 +25,115 @@ func (e *LayoutError) Error() string {
 
 func (e *LayoutError) Unwrap() error { return e.Err }
 
-// openMaps takes over the maps pinned in dir and makes those that are missing. All pinned layouts are
-// compared before anything is made.
-func openMaps(object *Object, spec *ebpf.CollectionSpec, dir string, log *slog.Logger) (_ map[string]*ebpf.Map, err error) {
-	maps := make(map[string]*ebpf.Map, len(spec.Maps))
-	defer func() {
-		if err != nil {
-			closeMaps(maps)
-		}
-	}()
-	if err := unpinLoneRings(object, dir); err != nil {
-		return nil, err
+// openMaps takes over the maps that are pinned, or that programs on devices use still, and makes those that
+// are missing. All layouts are compared before anything is made.
+func (d *Datapath) openMaps(spec *ebpf.CollectionSpec) error {
+	d.maps = make(map[string]*ebpf.Map, len(spec.Maps))
+	if err := unpinLoneRings(d.object, d.pinDir); err != nil {
+		return err
 	}
-	var missing []string
+	var missing, own []string
 	for name, ms := range spec.Maps {
 		if ephemeral(name) {
-			missing = append(missing, name)
+			own = append(own, name)
 			continue
 		}
-		path := filepath.Join(dir, object.pinName(name))
+		path := filepath.Join(d.pinDir, d.object.pinName(name))
 		m, err := ebpf.LoadPinnedMap(path, nil)
 		if errors.Is(err, os.ErrNotExist) {
 			missing = append(missing, name)
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("open the map pinned at %s: %w", path, err)
+			return fmt.Errorf("open the map pinned at %s: %w", path, err)
 		}
-		maps[name] = m
-		if sized(name) && m.MaxEntries() != ms.MaxEntries {
-			log.Info("A pinned map keeps its size", "map", name, "entries", m.MaxEntries(), "configured", ms.MaxEntries)
-			ms.MaxEntries = m.MaxEntries()
-		}
+		d.maps[name] = m
+		d.keepSize(name, ms, m)
 		if err := ms.Compatible(m); err != nil {
-			return nil, &LayoutError{Map: name, Path: path, Err: err}
+			return &LayoutError{Map: name, Path: path, Err: err}
 		}
 	}
 	slices.Sort(missing)
-	if lost := slices.DeleteFunc(slices.Clone(missing), ephemeral); len(lost) > 0 && len(maps) > 0 {
-		log.Warn("Pinned maps are missing and were made anew", "maps", lost)
+	missing, err := d.recoverMaps(spec, missing)
+	if err != nil {
+		return err
 	}
 	if slices.Contains(missing, weftMapWeftCtSlots) {
 		sizeSlots(spec) // the tables may have other sizes than configured
 	}
-	for _, name := range missing {
+	if len(missing) > 0 && len(d.maps) > 0 {
+		d.log.Warn("Pinned maps are missing and were made anew", "maps", missing)
+	}
+	for _, name := range append(missing, own...) {
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
-			return nil, fmt.Errorf("make map %s: %w", name, err)
+			return fmt.Errorf("make map %s: %w", name, err)
 		}
-		maps[name] = m
+		d.maps[name] = m
+	}
+	for name, m := range d.maps {
 		if ephemeral(name) {
 			continue
 		}
-		if err := m.Pin(filepath.Join(dir, object.pinName(name))); err != nil {
-			return nil, fmt.Errorf("pin map %s: %w", name, err)
+		if _, err := keepPin(m, filepath.Join(d.pinDir, d.object.pinName(name))); err != nil {
+			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
-	return maps, nil
+	return nil
 }
 
-func closeMaps(maps map[string]*ebpf.Map) {
-	for _, m := range maps {
-		m.Close()
+func (d *Datapath) keepSize(name string, ms *ebpf.MapSpec, m *ebpf.Map) {
+	if sized(name) && m.MaxEntries() != ms.MaxEntries {
+		d.log.Info("A map keeps its size", "map", name, "entries", m.MaxEntries(), "configured", ms.MaxEntries)
+		ms.MaxEntries = m.MaxEntries()
 	}
+}
+
+// recoverMaps finds missing maps in the hands of programs that run without pins, and returns the others.
+func (d *Datapath) recoverMaps(spec *ebpf.CollectionSpec, missing []string) ([]string, error) {
+	entries, err := os.ReadDir(d.pinDir)
+	if err != nil {
+		return nil, err
+	}
+	var pins []string
+	for _, e := range entries {
+		pins = append(pins, e.Name())
+	}
+	lost := d.object.lost(missing, pins)
+	if len(lost) == 0 {
+		return missing, nil
+	}
+	alive, err := survivors(d.features.TCX)
+	if err != nil {
+		return nil, fmt.Errorf("look for maps in use: %w", err)
+	}
+	taken := map[*ebpf.Map]bool{}
+	defer func() {
+		for _, m := range alive {
+			if !taken[m] {
+				m.Close()
+			}
+		}
+	}()
+	for _, name := range lost {
+		for _, candidate := range d.object.namesInUse(name) {
+			m := alive[kernelName(candidate)]
+			if m == nil || taken[m] {
+				continue
+			}
+			ms := spec.Maps[name].Copy()
+			d.keepSize(name, ms, m)
+			if ms.Compatible(m) != nil {
+				continue // another version's
+			}
+			spec.Maps[name].MaxEntries = ms.MaxEntries
+			d.maps[name], taken[m] = m, true
+			missing = slices.DeleteFunc(missing, func(n string) bool { return n == name })
+			d.log.Warn("The pin of a map that programs use was missing and is put back", "map", name)
+			break
+		}
+	}
+	return missing, nil
 }
 
 // Sizes are the most entries that maps can hold; 0: what the programs were built with. A map that an

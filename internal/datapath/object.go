@@ -73,6 +73,30 @@ func (o *Object) foreign(spec *ebpf.CollectionSpec, pins []string) []string {
 	return out
 }
 
+// lost are those of the missing maps that have no pin of any layout: an upgrade would have left one.
+func (o *Object) lost(missing, pins []string) []string {
+	var out []string
+	for _, name := range missing {
+		base := name
+		if b, ok := o.Previous[name]; ok {
+			base = b
+		}
+		if !slices.ContainsFunc(pins, func(pin string) bool { return pin == base || isLayoutOf(pin, base) }) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// namesInUse are the names that the map may have where it is in use: a version that took it over calls it
+// otherwise.
+func (o *Object) namesInUse(name string) []string {
+	if base, ok := o.Previous[name]; ok {
+		return []string{name, base}
+	}
+	return []string{name, name + "_prev"}
+}
+
 // isLayoutOf tells whether pin is name with a layout's number.
 func isLayoutOf(pin, name string) bool {
 	number, ok := strings.CutPrefix(pin, name+"_")

@@ -50,7 +50,10 @@ func (d *Datapath) prepareENI(handle uint32, want eniValue) error {
 }
 
 func (d *Datapath) locked(do func() error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	return do()
 }

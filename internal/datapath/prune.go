@@ -13,8 +13,11 @@ import (
 // Prune removes every entry and program that isn't named. It adds nothing: whoever calls it has set what
 // it names before.
 func (d *Datapath) Prune(endpoints []Endpoint, enis []ENI, addrs map[netip.Addr]uint32) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	slots := map[uint32]bool{}
 	handles := map[uint32]bool{}
 	keep := map[attachment]bool{}

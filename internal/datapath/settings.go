@@ -158,8 +158,11 @@ func (d *Datapath) Configure(s Settings) error {
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("settings of the datapath: %w", err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	if err := d.writeConfig(s, d.watch); err != nil {
 		return err
 	}
@@ -195,8 +198,11 @@ func (d *Datapath) SetWatch(w Watch) error {
 	if w.Capture < 0 || w.Capture > MaxCapture {
 		return fmt.Errorf("captured bytes are %d, expected 0 to %d", w.Capture, MaxCapture)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
 	if err := d.writeConfig(d.settings, w); err != nil {
 		return err
 	}
@@ -213,19 +219,19 @@ func (d *Datapath) Watch() Watch {
 
 // writeConfig refuses a layout that isn't ours, and otherwise writes what the programs read.
 func (d *Datapath) writeConfig(s Settings, w Watch) error {
-	m := d.maps[weftMapWeftConfig]
-	var have configValue
-	if err := m.Lookup(uint32(0), &have); err != nil {
-		return fmt.Errorf("read %s: %w", weftMapWeftConfig, err)
+	have, err := d.readConfig()
+	if err != nil {
+		return err
 	}
 	if have.Layout != 0 && have.Layout != layoutVersion {
 		return &LayoutError{Map: weftMapWeftConfig, Err: fmt.Errorf("layout is %d, expected %d", have.Layout, layoutVersion)}
 	}
 	want := newConfigValue(s, d.hz, w)
+	want.Epoch = d.epoch
 	if have == want {
 		return nil
 	}
-	if err := m.Put(uint32(0), want); err != nil {
+	if err := d.maps[weftMapWeftConfig].Put(uint32(0), want); err != nil {
 		return fmt.Errorf("write %s: %w", weftMapWeftConfig, err)
 	}
 	return nil

@@ -61,6 +61,10 @@ func TestSettingsOutliveTheAgent(t *testing.T) {
 	must(t, d.Close())
 	d = openDatapath(t, cfg)
 	must(t, d.maps[weftMapWeftConfig].Lookup(uint32(0), &after))
+	if after.Epoch != before.Epoch+1 {
+		t.Errorf("the next agent is the %d. one, expected the %d.", after.Epoch, before.Epoch+1)
+	}
+	before.Epoch = after.Epoch
 	if d.Settings() != want || before != after {
 		t.Errorf("the next agent has %+v, expected %+v", d.Settings(), want)
 	}

@@ -310,6 +310,16 @@ func (d *Datapath) Prepare(endpoints []datapath.Endpoint, enis []datapath.ENI, a
 	return errors.Join(errs...)
 }
 
+// KeepPins is datapath.Datapath.KeepPins; nobody removes pins here.
+func (d *Datapath) KeepPins() ([]string, error) {
+	done, err := d.begin("KeepPins")
+	if err != nil {
+		return nil, err
+	}
+	done()
+	return nil, nil
+}
+
 // Prune is datapath.Datapath.Prune.
 func (d *Datapath) Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error {
 	done, err := d.begin("Prune")

@@ -1,0 +1,190 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// takeOver is what an agent does when it starts.
+func (n *node) takeOver(t testing.TB, object *Object) {
+	t.Helper()
+	must(t, n.d.Close())
+	cfg := n.cfg
+	cfg.Object = object
+	n.d = openDatapath(t, cfg)
+	n.attachAll(t)
+}
+
+func (n *node) attachAll(t testing.TB) {
+	t.Helper()
+	addrs := n.addresses()
+	var endpoints []Endpoint
+	for _, p := range n.pods {
+		addrs[p.Addr] = p.ENI
+		endpoints = append(endpoints, p.Endpoint)
+	}
+	must(t, n.d.Prepare(endpoints, n.enis, addrs))
+	for _, e := range n.enis {
+		must(t, n.d.SetENI(e))
+	}
+	for _, e := range endpoints {
+		must(t, n.d.AddEndpoint(e))
+	}
+	must(t, n.d.Prune(endpoints, n.enis, addrs))
+}
+
+// echoTCP answers on an address until the test ends.
+func (s space) echoTCP(t testing.TB, addr string) {
+	t.Helper()
+	var l net.Listener
+	s.do(t, func() (err error) {
+		l, err = net.Listen("tcp4", addr)
+		return err
+	})
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+}
+
+func (s space) dialTCP(t testing.TB, to string) net.Conn {
+	t.Helper()
+	var c net.Conn
+	s.do(t, func() (err error) {
+		c, err = (&net.Dialer{Timeout: 5 * time.Second}).Dial("tcp4", to)
+		return err
+	})
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// talk sends and reads back on a connection until stop; nothing may be lost or cut.
+func talk(c net.Conn, stop <-chan struct{}) error {
+	b := make([]byte, 64)
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			if i < 100 {
+				return fmt.Errorf("only %d exchanges under load, expected 100 or more", i)
+			}
+			return nil
+		default:
+		}
+		text := fmt.Sprintf("%064d", i)
+		err := c.SetDeadline(time.Now().Add(5 * time.Second))
+		if err == nil {
+			_, err = c.Write([]byte(text))
+		}
+		if err == nil {
+			_, err = io.ReadFull(c, b)
+		}
+		if err == nil && string(b) != text {
+			err = fmt.Errorf("got %q back, expected %q", b, text)
+		}
+		if err != nil {
+			return fmt.Errorf("exchange %d to %s: %w", i, c.RemoteAddr(), err)
+		}
+	}
+}
+
+// Connections of every kind go on, and every datagram comes back, while the node is brought to a version
+// with other layouts and back again.
+func TestVersionsAreSwappedUnderLoad(t *testing.T) {
+	forEachVariant(t, func(t *testing.T, n *node) {
+		n.enis[1].Masquerade, n.enis[1].MasqueradeENI = netip.MustParseAddr(nodeAddr), 1
+		s := DefaultSettings()
+		s.Masquerade, s.NodeAddr = true, netip.MustParseAddr(nodeAddr)
+		n.cfg.Settings = s
+		a, b := n.addPod(t, 1, podAddr), n.addPod(t, 2, otherAddr)
+		n.takeOver(t, nil)
+		must(t, n.d.SetPrefixes(prefixes(map[string]PrefixInfo{"192.168.0.0/16": {Native: true}})))
+		const world = "203.0.113.80" // sees the node's address
+		n.router.do(t, func() error { return addAddress("lo", world+"/32") })
+		n.router.echo(t, world+":7")
+		n.router.echoTCP(t, world+":80")
+		n.router.echo(t, farAddr+":7")
+		n.router.echoTCP(t, farAddr+":80")
+		b.echo(t, otherAddr+":7")
+		b.echoTCP(t, otherAddr+":80")
+		n.host.echoTCP(t, nodeAddr+":80")
+		stop, results := make(chan struct{}), make(chan error)
+		flows := 0
+		begin := func(do func(net.Conn, <-chan struct{}) error, c net.Conn) {
+			flows++
+			go func() { results <- do(c, stop) }()
+		}
+		for _, to := range []string{farAddr, otherAddr, nodeAddr, world} {
+			begin(talk, a.dialTCP(t, to+":80"))
+		}
+		begin(load, a.dial(t, "", world+":7"))
+		begin(load, a.dial(t, "", farAddr+":7"))
+		begin(load, a.dial(t, "", otherAddr+":7"))
+		quiet := a.dialTCP(t, world+":80")
+		for i := range 10 {
+			object := ThisVersion()
+			if i%2 == 0 {
+				object = nextVersion()
+			}
+			n.takeOver(t, object)
+			begin(talk, a.dialTCP(t, farAddr+":80"))
+			begin(talk, a.dialTCP(t, otherAddr+":80"))
+			begin(talk, a.dialTCP(t, world+":80"))
+		}
+		translated := 0
+		must(t, n.d.Connections(func(c Connection) bool {
+			if c.Translated.Addr() == netip.MustParseAddr(nodeAddr) {
+				translated++
+			}
+			return true
+		}))
+		if translated == 0 {
+			t.Error("no connection is translated")
+		}
+		counters := readCounters(t, n.d)
+		if c := counters[Counter{Hook: FromPod, Direction: Egress, Reason: ReasonSent}]; c == 0 {
+			t.Errorf("nothing went by the fast path: %v", counters)
+		}
+		eventually(t, "the last flows have spoken", 20*time.Second, func() bool {
+			select {
+			case err := <-results:
+				flows--
+				t.Fatalf("a flow ended: %v", err)
+			default:
+			}
+			return exchangesDone(quiet)
+		})
+		time.AfterFunc(3*time.Second, func() { close(stop) })
+		for range flows {
+			if err := <-results; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// exchangesDone tells whether a flow that was silent through all of it still works.
+func exchangesDone(c net.Conn) bool {
+	if _, err := c.Write([]byte("x")); err != nil {
+		return false
+	}
+	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return false
+	}
+	var b [1]byte
+	_, err := io.ReadFull(c, b[:])
+	return !errors.Is(err, io.EOF) && err == nil
+}

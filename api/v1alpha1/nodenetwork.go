@@ -110,6 +110,18 @@ type Address struct {
 	Release bool `json:"release,omitempty"`
 }
 
+// NodeDatapath says how the programs run on a node.
+type NodeDatapath struct {
+	// Kernel is its release.
+	Kernel string `json:"kernel"`
+	// Attach is how programs are attached: tcx, or clsact on a kernel that has no tcx.
+	Attach string `json:"attach"`
+	// Fallbacks name what the kernel lacks, what stands in for it, and what that costs.
+	//
+	// +listType=atomic
+	Fallbacks []string `json:"fallbacks,omitempty"`
+}
+
 // NodeNetworkStatus is what the agent reports.
 type NodeNetworkStatus struct {
 	// InstanceID that the agent found in its metadata: a status of another instance is stale.
@@ -121,6 +133,8 @@ type NodeNetworkStatus struct {
 	Held    int32 `json:"held,omitempty"`
 	Used    int32 `json:"used,omitempty"`
 	Waiting int32 `json:"waiting,omitempty"`
+	// Datapath is the variant of the programs that runs.
+	Datapath *NodeDatapath `json:"datapath,omitempty"`
 	// Resting counts addresses that were released a moment ago and that no endpoint gets yet: to the
 	// operator they are as good as used.
 	Resting int32 `json:"resting,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/endpoint"
 	"github.com/weft-cni/weft/internal/nodenet"
@@ -28,6 +29,7 @@ type Datapath interface {
 	Prepare(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
 	Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
 	KeepPins() ([]string, error)
+	Probe() datapath.Features
 	Counters() ([]datapath.Counter, error)
 	ReadEvents(ctx context.Context, each func(events []datapath.Event, bad int)) error
 	EventStats() ([]datapath.EventStat, error)
@@ -215,4 +217,14 @@ func (p *programs) prune(eps []endpoint.Endpoint) error {
 		return fmt.Errorf("datapath: prune: %w", err)
 	}
 	return nil
+}
+
+// variant is how the programs run, for the node's status.
+func (p *programs) variant() *v1alpha1.NodeDatapath {
+	f := p.dp.Probe()
+	out := &v1alpha1.NodeDatapath{Kernel: f.Kernel, Attach: f.Variant()}
+	for _, x := range f.Missing() {
+		out.Fallbacks = append(out.Fallbacks, fmt.Sprintf("%s instead of %s (%s, kernel %s): %s", x.Fallback, x.Name, x.Option, x.Since, x.Cost))
+	}
+	return out
 }

@@ -50,12 +50,17 @@ func (c *clsactAttacher) attach(hook Hook, ifindex int, prog *ebpf.Program) erro
 	if errors.Is(err, unix.ENODEV) {
 		return &DeviceError{Ifindex: ifindex, Err: err}
 	}
+	if errors.Is(err, unix.ENOENT) {
+		return &FeatureError{Kernel: kernelRelease(), What: "clsact", Needs: "a kernel built with CONFIG_NET_SCH_INGRESS, or with tcx (6.6)", Err: err}
+	}
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add clsact to interface index %d: %w", ifindex, err)
 	}
 	f := filter(hook, ifindex)
 	f.Fd = prog.FD()
-	if err := netlink.FilterReplace(f); err != nil {
+	if err := netlink.FilterReplace(f); errors.Is(err, unix.ENOENT) {
+		return &FeatureError{Kernel: kernelRelease(), What: "the classifier of eBPF programs", Needs: "a kernel built with CONFIG_NET_CLS_BPF, or with tcx (6.6)", Err: err}
+	} else if err != nil {
 		return fmt.Errorf("attach %s to interface index %d: %w", hook, ifindex, err)
 	}
 	return nil

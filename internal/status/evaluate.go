@@ -32,6 +32,7 @@ func Evaluate(s Snapshot) Report {
 	}
 	e.agent()
 	e.operator()
+	e.datapath()
 	e.peers()
 	for _, absent := range []string{"proxy", "relay", "cluster mesh"} {
 		e.report.Components = append(e.report.Components, Component{Name: absent, State: Disabled})

@@ -58,6 +58,7 @@ type Report struct {
 	Containers []Container `json:"containers"`
 	Pods       Managed     `json:"clusterPods"`
 	Images     []Image     `json:"images"`
+	Datapaths  []Datapath  `json:"datapaths"`
 	// Errors and Warnings keep weft from being healthy; --ignore-warnings leaves the second out. Notes
 	// are as expected.
 	Errors   []Finding `json:"errors"`
@@ -70,6 +71,14 @@ type Component struct {
 	Name   string `json:"name"`
 	State  State  `json:"state"`
 	Detail string `json:"detail,omitempty"`
+}
+
+// Datapath is how the programs run on a node.
+type Datapath struct {
+	Node      string   `json:"node"`
+	Kernel    string   `json:"kernel"`
+	Attach    string   `json:"attach"`
+	Fallbacks []string `json:"fallbacks,omitempty"`
 }
 
 // Workload counts a controller's pods.

@@ -1,0 +1,58 @@
+package status
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// datapath lists which variant runs where. What a kernel lacks is as expected of that kernel: a note.
+func (e *evaluation) datapath() {
+	for _, name := range slices.Sorted(maps.Keys(e.networks)) {
+		d := e.networks[name].Status.Datapath
+		if d == nil {
+			continue
+		}
+		e.report.Datapaths = append(e.report.Datapaths, Datapath{Node: name, Kernel: d.Kernel, Attach: d.Attach, Fallbacks: d.Fallbacks})
+	}
+	if len(e.report.Datapaths) == 0 {
+		return
+	}
+	e.report.Components = append(e.report.Components, Component{Name: "datapath", State: OK, Detail: variants(e.report.Datapaths)})
+	nodes := map[string][]string{}
+	for _, d := range e.report.Datapaths {
+		for _, f := range d.Fallbacks {
+			nodes[f] = append(nodes[f], d.Node)
+		}
+	}
+	for _, f := range slices.Sorted(maps.Keys(nodes)) {
+		e.note(where(nodes[f]), f, "")
+	}
+}
+
+// variants counts nodes by how programs are attached and by kernel, the most first.
+func variants(list []Datapath) string {
+	count := map[string]int{}
+	for _, d := range list {
+		count[fmt.Sprintf("%s, kernel %s", d.Attach, d.Kernel)]++
+	}
+	names := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
+	})
+	if len(names) == 1 {
+		return names[0]
+	}
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s on %d of %d nodes", name, count[name], len(list))
+	}
+	return strings.Join(names, "; ")
+}
+
+func where(nodes []string) string {
+	if len(nodes) == 1 {
+		return "node " + nodes[0]
+	}
+	return fmt.Sprintf("%d nodes, such as %s", len(nodes), nodes[0])
+}

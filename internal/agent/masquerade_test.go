@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -200,4 +203,73 @@ func sources(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(elements)
+}
+
+// TestExceptions: the ip-masq-agent's file appears, changes and breaks while pods talk.
+func TestExceptions(t *testing.T) {
+	r := newRig(t)
+	r.conf.IPMasqAgent.Enabled = true
+	r.router.Serve(t, port)
+	file := filepath.Join(r.dir, "ip-masq-agent")
+	write := func(text string) {
+		t.Helper()
+		r.must(os.WriteFile(file+".new", []byte(text), 0o600), os.Rename(file+".new", file))
+	}
+	// Without the file special-purpose blocks, as the one of the rig's world, aren't masqueraded.
+	r.start()
+	p := r.add("pod")
+	expectSource(t, "without the file", p.Space, world, p.addr.String())
+	becomes := func(what, want string) {
+		t.Helper()
+		nstest.Eventually(t, 15*time.Second, what, func() error {
+			from, err := p.Ask(netip.MustParseAddr(world), port)
+			if err == nil && from.String() != want {
+				err = fmt.Errorf("seen from %s, expected %s", from, want)
+			}
+			return err
+		})
+	}
+	write("nonMasqueradeCIDRs: [10.0.0.0/8]\n")
+	becomes("the world is masqueraded", eniOwn[0])
+	kept, err := p.Dial(netip.MustParseAddr(world), port)
+	r.must(err)
+	defer kept.Close()
+	write("nonMasqueradeCIDRs: [10.0.0.0/8, 198.51.100.0/24]\n")
+	becomes("an exception is followed", p.addr.String())
+	if from, err := nstest.AskOn(kept); err != nil || from.String() != eniOwn[0] {
+		t.Errorf("a connection from before: seen from %s, %v, expected %s as before", from, err, eniOwn[0])
+	}
+	write("nonMasqueradeCIDRs: [198.51.100.0]\n")
+	nstest.Eventually(t, 15*time.Second, "somebody is told of what can't be read", func() error {
+		if !r.cluster.warned("IPMasqAgentUnreadable") {
+			return errors.New("no event")
+		}
+		return nil
+	})
+	becomes("the last exceptions stand", p.addr.String())
+}
+
+// TestOnlyNamedInterfaces: what would leave by an ENI that isn't named keeps its own address, which a private
+// subnet's router takes; the others are masqueraded.
+func TestOnlyNamedInterfaces(t *testing.T) {
+	for _, programs := range []bool{true, false} {
+		t.Run(fmt.Sprintf("programs %t", programs), func(t *testing.T) {
+			r := newRig(t)
+			r.conf.BPF.Masquerade = programs
+			r.conf.MasqueradeInterfaces = []string{"eth0"}
+			cn := r.clusterNetwork()
+			cn.Status.Subnets[0].DefaultRoute = v1alpha1.RouteNATGateway
+			r.cluster.set(r.nodeNetwork(2), cn)
+			r.start()
+			r.router.Serve(t, port)
+			for i := range 3 {
+				p := r.add(fmt.Sprintf("pod-%d", i))
+				want := eniOwn[0]
+				if p.addr.As4()[3] >= 20 {
+					want = p.addr.String()
+				}
+				expectSource(t, p.id+" to the world", p.Space, world, want)
+			}
+		})
+	}
 }

@@ -178,6 +178,7 @@ func (r *rig) options() Options {
 		Config: r.conf, Node: "node-1", RunDir: filepath.Join(r.dir, "run"), StateDir: filepath.Join(r.dir, "state"),
 		ProcSysNet: filepath.Join(r.dir, "sysctl"),
 		Install:    Install{Plugin: r.plugin, BinDir: filepath.Join(r.dir, "bin"), ConfDir: filepath.Join(r.dir, "conf")},
+		Exceptions: filepath.Join(r.dir, "ip-masq-agent"),
 		Cluster:    r.cluster, Runtime: r.runtime,
 		Instance: func(context.Context) (string, error) { return instance, nil },
 		Datapath: func() (Datapath, error) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,7 +88,7 @@ func forEachNATVariant(t *testing.T, ports [2]uint16, test func(t *testing.T, n 
 // witness answers each datagram, or each line of a connection, with the address that it came from.
 func (s space) witness(t testing.TB, network, addr string) {
 	t.Helper()
-	if network == "tcp4" {
+	if strings.HasPrefix(network, "tcp") {
 		var l net.Listener
 		s.do(t, func() (err error) {
 			l, err = net.Listen(network, addr)
@@ -157,7 +158,7 @@ func (s space) dialFrom(t testing.TB, network string, port int, to string) (c ne
 	t.Helper()
 	err = s.try(func() error {
 		d := net.Dialer{Timeout: 3 * time.Second}
-		if port != 0 && network == "tcp4" {
+		if port != 0 && strings.HasPrefix(network, "tcp") {
 			d.LocalAddr = &net.TCPAddr{Port: port}
 		} else if port != 0 {
 			d.LocalAddr = &net.UDPAddr{Port: port}
@@ -325,7 +326,7 @@ func TestNATHostTakesAPodsPort(t *testing.T) {
 		go func() {
 			done <- n.host.try(func() error {
 				d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: &net.UDPAddr{Port: 2000}}
-				if network == "tcp4" {
+				if strings.HasPrefix(network, "tcp") {
 					d.LocalAddr = &net.TCPAddr{Port: 2000}
 				}
 				own, err := d.Dial(network, worldHost+":53")

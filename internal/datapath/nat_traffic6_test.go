@@ -28,8 +28,6 @@ func host128(addr string) *net.IPNet {
 	return &net.IPNet{IP: net.ParseIP(addr), Mask: net.CIDRMask(128, 128)}
 }
 
-func everywhere6() *net.IPNet { return &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)} }
-
 // addAddress6 adds an address that is usable at once.
 func addAddress6(name, addr string) error {
 	l, err := netlink.LinkByName(name)

@@ -11,9 +11,9 @@
 #include "packet.h"
 
 /*
- * A pod with limited bandwidth sends through the queue of its own device, which paces it. That queue
- * is the pod's: who has CAP_NET_ADMIN there can remove it, and a kernel may lack it. So what comes out
- * of it is measured here too, with some tolerance, and what is above is dropped.
+ * A pod with limited bandwidth sends through the queue of its own device, which paces it. That
+ * queue is the pod's: who has CAP_NET_ADMIN there can remove it, and a kernel may lack it. So what
+ * comes out of it is measured here too, with some tolerance, and what is above is dropped.
  */
 
 /* Every segment of a large packet has headers of its own on the wire. */

@@ -19,7 +19,7 @@ struct weft_addr {
 };
 
 #define ENDPOINT_VALID (1u << 0)
-#define ENDPOINT_QUEUED (1u << 1) /* limited bandwidth: delivered through its device's queue */
+#define ENDPOINT_QUEUED (1u << 1)  /* limited bandwidth: delivered through its device's queue */
 #define ENDPOINT_LIMITED (1u << 2) /* what it sends is measured: weft_bandwidth */
 
 /* weft_endpoints[ifindex - IFINDEX_BASE]; one cache line. */
@@ -116,7 +116,7 @@ struct weft_config {
 	struct weft_addr node_addr6;
 	__u32 event_types;   /* bits 1 << enum weft_event_type: those that are told */
 	__u32 event_capture; /* bytes of each packet that go along, at most EVENT_DATA_MAX */
-	__u32 epoch; /* of the agent that may write */
+	__u32 epoch;	     /* of the agent that may write */
 	__u32 reserved[5];
 };
 

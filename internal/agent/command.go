@@ -136,7 +136,7 @@ func (f *flags) run(ctx context.Context) error {
 		Config: cfg, Node: f.node, RunDir: f.runDir, StateDir: f.stateDir, ProcSysNet: f.procSysNet,
 		Exceptions: config.IPMasqAgentPath,
 		Install:    f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
-		Datapath:      openDatapath(log, datapath.Sizes{Events: cfg.Events.RingBytes}),
+		Datapath:      openDatapath(log, datapath.Sizes{ConntrackTCP: cfg.BPF.CTTCPMax, ConntrackAny: cfg.BPF.CTAnyMax, Events: cfg.Events.RingBytes}),
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,
 	})

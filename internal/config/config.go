@@ -83,7 +83,16 @@ type BPF struct {
 	// MasqueradePorts are the source ports that the programs give, such as 1024-29999. Empty: the node's
 	// largest range outside its ephemeral ports and the node ports.
 	MasqueradePorts string `json:"masqueradePorts"`
+	// CTTCPMax and CTAnyMax bound the tables of connections: established ones, and all others.
+	CTTCPMax int `json:"ctTcpMax"`
+	CTAnyMax int `json:"ctAnyMax"`
 }
+
+// MinConnections and MaxConnections bound the sizes of the tables of connections.
+const (
+	MinConnections = 1024
+	MaxConnections = 1 << 24
+)
 
 // IPMasqAgent says whether destinations that aren't masqueraded are read from IPMasqAgentPath.
 type IPMasqAgent struct {
@@ -121,7 +130,7 @@ func Default() Config {
 		CNI:                   CNI{ConfPath: contract.CNIConfDir, BinPath: contract.CNIBinDir},
 		RoutingMode:           "native",
 		EnableIPv4Masquerade:  true,
-		BPF:                   BPF{Masquerade: true},
+		BPF:                   BPF{Masquerade: true, CTTCPMax: 512 << 10, CTAnyMax: 256 << 10},
 		Events:                Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
 		HealthChecking:        true,
 		ICMPFailureThreshold:  3,
@@ -200,6 +209,11 @@ func (c Config) Validate() error {
 	}
 	if n := c.Events.RingBytes; n < 64<<10 || n > 1<<30 || n&(n-1) != 0 {
 		bad("events.ringBytes", "is %d, expected a power of two from 65536 to %d", n, 1<<30)
+	}
+	for path, n := range map[string]int{"bpf.ctTcpMax": c.BPF.CTTCPMax, "bpf.ctAnyMax": c.BPF.CTAnyMax} {
+		if n < MinConnections || n > MaxConnections {
+			bad(path, "is %d, expected %d to %d connections", n, MinConnections, MaxConnections)
+		}
 	}
 	if c.BPF.MasqueradePorts != "" {
 		if _, err := masquerade.ParsePorts(c.BPF.MasqueradePorts); err != nil {

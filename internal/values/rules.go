@@ -61,6 +61,8 @@ func rules() map[string]rule {
 		"egressMasqueradeInterfaces":                  {kind: textOrList, nullable: true},
 		"bpf.masquerade":                              {kind: boolean, nullable: true},
 		"bpf.masqueradePorts":                         {kind: text, check: checkPorts},
+		"bpf.ctTcpMax":                                {kind: integer, nullable: true, check: between(1024, 1<<24)},
+		"bpf.ctAnyMax":                                {kind: integer, nullable: true, check: between(1024, 1<<24)},
 		"bpf.events.default.rateLimit":                {kind: integer, nullable: true, check: between(0, 1_000_000)},
 		"bpf.eventRingSize":                           {kind: integer, nullable: true, check: checkRing},
 		"hubble.eventBufferCapacity":                  {kind: integer, nullable: true, check: between(1, 1<<20)},

@@ -143,6 +143,12 @@ egressMasqueradeInterfaces: {{ $masquerade | toJson }}
 bpf:
   masquerade: {{ ne (toString $v.bpf.masquerade) "false" }}
   masqueradePorts: {{ $v.bpf.masqueradePorts | toString | quote }}
+  {{- if not (kindIs "invalid" $v.bpf.ctTcpMax) }}
+  ctTcpMax: {{ $v.bpf.ctTcpMax | int }}
+  {{- end }}
+  {{- if not (kindIs "invalid" $v.bpf.ctAnyMax) }}
+  ctAnyMax: {{ $v.bpf.ctAnyMax | int }}
+  {{- end }}
 events:
   {{- if not (kindIs "invalid" $v.bpf.events.default.rateLimit) }}
   perSecond: {{ $v.bpf.events.default.rateLimit | int }}

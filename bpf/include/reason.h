@@ -47,13 +47,13 @@
 	X(50, REDIRECT_FAILED, "the kernel refused to redirect", "report it with the kernel's version") \
 	X(51, NAT_NO_PORT, "no source port is free for a translated connection", "too many connections from this node to one destination: spread them, or give pods more ENIs") \
 	X(52, FRAGMENT_UNKNOWN, "a later fragment whose first was not seen", "lower the sender's MTU so that it needs no fragments") \
-	X(53, METADATA_CLOSED, "instance metadata is closed to pods", "use IRSA or Pod Identity, or set metadataAccess") \
+	X(53, METADATA_CLOSED, "instance metadata is closed to pods", "use IRSA or Pod Identity, or set podMetadataAccess") \
 	X(54, ND_BAD, "neighbour discovery with a false sender or for an address other than the gateway's", "look for the program in the pod that forges neighbour discovery") \
 	X(55, EXTENSION_HEADER, "too many or malformed IPv6 extension headers", "look for the program that sends them") \
 	X(56, NAT_NO_STATE, "an ICMP error or fragment that belongs to no translated connection", "expected after an upgrade or a lost table; otherwise look for the sender of stray ICMP errors") \
 	X(57, NO_NEXT_HOP, "the ENI has no next hop for this family", "see whether the subnet has this family and the node's NodeNetwork names its router") \
 	X(58, TTL, "its time to live ended", "look for a routing loop") \
-	X(59, TOO_BIG, "larger than the interface's MTU", "see weft datapath routes; look for a device in the pod with a larger MTU") \
+	X(59, TOO_BIG, "larger than the interface's MTU", "compare the MTU of the pod's device with the ENI's (ip link)") \
 	X(60, ENDPOINT_GONE, "the pod it belongs to is gone", "the peer still uses the address of a deleted pod") \
 	X(61, BANDWIDTH, "above the pod's bandwidth limit", "raise the annotation kubernetes.io/egress-bandwidth or ingress-bandwidth") \
 	X(62, NAT_HOST_PORT, "the host's own packet with a port that a pod's translated connection has", "bind the host's program to a port outside of the masqueraded range, see bpf.masqueradePorts") \

@@ -15,6 +15,7 @@ func settings(cfg config.Config, v view, ports masquerade.Ports) datapath.Settin
 	s := datapath.DefaultSettings()
 	s.EventsPerSecond = uint32(cfg.Events.PerSecond)
 	s.Masquerade = v.masquerade
+	s.MetadataClosed = !cfg.PodMetadataAccess
 	s.MasqueradePorts = [2]uint16{ports.First, ports.Last}
 	for _, i := range v.desired.Interfaces {
 		if i.DeviceIndex == 0 {

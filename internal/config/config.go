@@ -41,6 +41,7 @@ type Config struct {
 	BPF                   BPF             `json:"bpf"`
 	IPMasqAgent           IPMasqAgent     `json:"ipMasqAgent"`
 	Events                Events          `json:"events"`
+	PodMetadataAccess     bool            `json:"podMetadataAccess"`               // false: pods get nothing from the instance's metadata
 	HealthChecking        bool            `json:"healthChecking"`                  // nodes probe each other
 	ICMPFailureThreshold  int             `json:"healthCheckICMPFailureThreshold"` // failures in a row, of TCP too
 	NodeHealth            NodeHealth      `json:"nodeHealth"`
@@ -132,6 +133,7 @@ func Default() Config {
 		EnableIPv4Masquerade:  true,
 		BPF:                   BPF{Masquerade: true, CTTCPMax: 512 << 10, CTAnyMax: 256 << 10},
 		Events:                Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
+		PodMetadataAccess:     true,
 		HealthChecking:        true,
 		ICMPFailureThreshold:  3,
 		NodeHealth:            NodeHealth{Interval: metav1.Duration{Duration: 10 * time.Second}, Timeout: metav1.Duration{Duration: 2 * time.Second}, Sample: 32},

@@ -121,7 +121,7 @@ func describe(r Reason) (name, text, advice string) {
 	case ReasonFragmentUnknown:
 		return "fragment-unknown", "a later fragment whose first was not seen", "lower the sender's MTU so that it needs no fragments"
 	case ReasonMetadataClosed:
-		return "metadata-closed", "instance metadata is closed to pods", "use IRSA or Pod Identity, or set metadataAccess"
+		return "metadata-closed", "instance metadata is closed to pods", "use IRSA or Pod Identity, or set podMetadataAccess"
 	case ReasonNdBad:
 		return "nd-bad", "neighbour discovery with a false sender or for an address other than the gateway's", "look for the program in the pod that forges neighbour discovery"
 	case ReasonExtensionHeader:
@@ -133,7 +133,7 @@ func describe(r Reason) (name, text, advice string) {
 	case ReasonTtl:
 		return "ttl", "its time to live ended", "look for a routing loop"
 	case ReasonTooBig:
-		return "too-big", "larger than the interface's MTU", "see weft datapath routes; look for a device in the pod with a larger MTU"
+		return "too-big", "larger than the interface's MTU", "compare the MTU of the pod's device with the ENI's (ip link)"
 	case ReasonEndpointGone:
 		return "endpoint-gone", "the pod it belongs to is gone", "the peer still uses the address of a deleted pod"
 	case ReasonBandwidth:

@@ -187,6 +187,7 @@ enableIPv4Masquerade: false
 egressMasqueradeInterfaces: "eth0, ens6"
 bpf: {masquerade: false, masqueradePorts: 1024-9999, ctTcpMax: 65536, ctAnyMax: 32768}
 ipMasqAgent: {enabled: true}
+podMetadataAccess: false
 MTU: 1500
 cni: {confPath: /etc/other, binPath: /opt/other}
 agentNotReadyTaintKey: example.org/wait
@@ -203,6 +204,7 @@ operator: {removeNodeTaints: false, syncInterval: 30s}
 	want.IPv4NativeRoutingCIDR, want.EnableIPv4Masquerade, want.MTU = "10.0.0.0/8", false, 1500
 	want.MasqueradeInterfaces = []string{"eth0", "ens6"}
 	want.BPF, want.IPMasqAgent.Enabled = config.BPF{MasqueradePorts: "1024-9999", CTTCPMax: 65536, CTAnyMax: 32768}, true
+	want.PodMetadataAccess = false
 	want.CNI = config.CNI{ConfPath: "/etc/other", BinPath: "/opt/other"}
 	want.AgentNotReadyTaintKey, want.RemoveTaints, want.LogLevel = "example.org/wait", false, "debug"
 	want.SyncInterval.Duration /= 2

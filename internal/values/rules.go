@@ -71,6 +71,7 @@ func rules() map[string]rule {
 		"ipMasqAgent.config.masqLinkLocal":            {kind: boolean, nullable: true},
 		"ipMasqAgent.config.masqLinkLocalIPv6":        {kind: boolean, nullable: true},
 		"MTU":                                         {kind: integer, check: checkMTU},
+		"podMetadataAccess":                           {kind: boolean},
 		"healthChecking":                              {kind: boolean},
 		"healthCheckICMPFailureThreshold":             {kind: integer, check: between(1, 100)},
 		"nodeHealth.interval":                         {kind: text, check: checkDurationFrom(time.Second)},

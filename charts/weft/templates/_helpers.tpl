@@ -161,6 +161,7 @@ events:
   {{- end }}
 ipMasqAgent:
   enabled: {{ $v.ipMasqAgent.enabled }}
+podMetadataAccess: {{ $v.podMetadataAccess }}
 healthChecking: {{ $v.healthChecking }}
 healthCheckICMPFailureThreshold: {{ $v.healthCheckICMPFailureThreshold | int }}
 nodeHealth:

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -137,10 +139,13 @@ func TestLifeOfAnInterface(t *testing.T) {
 
 func TestDescribes(t *testing.T) {
 	r := newRig(t, nil)
-	// Of large answers one in some tens ends in the client with "use of closed network connection", which the SDK itself
-	// counts as a reason to try again: so its own number of attempts stands here.
+	// Of large answers one in some tens ends in the client with "use of closed network connection", which the SDK
+	// itself counts as a reason to try again.
 	r.ec2 = sdk.New(sdk.Options{
 		Region: "us-west-2", BaseEndpoint: aws.String(r.server.URL),
+		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.MaxBackoff, o.RateLimiter = 10, 50*time.Millisecond, ratelimit.None
+		}),
 		Credentials: credentials.NewStaticCredentialsProvider(r.admin.AccessKeyID, r.admin.SecretAccessKey, r.admin.SessionToken),
 	})
 	ctx := t.Context()

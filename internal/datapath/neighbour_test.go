@@ -108,7 +108,7 @@ func TestNeighbourDiscovery(t *testing.T) {
 			if c.want != ReasonAnswered {
 				return
 			}
-			if g.data == nil || len(g.data) < 86 {
+			if len(g.data) < 86 {
 				t.Fatalf("the answer has %d bytes", len(g.data))
 			}
 			want := discovery{dstMAC: r.a.PodMAC, srcMAC: r.a.HostMAC, src: contract.Gateway6.String(), dst: c.d.src, kind: advertisement,

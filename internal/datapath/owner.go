@@ -43,7 +43,7 @@ func (d *Datapath) begin() (func(), error) {
 	d.mu.Lock()
 	have, err := d.readConfig()
 	if err == nil && have.Epoch != d.epoch {
-		err = fmt.Errorf("%w: it is the %d. one, this is the %d.", ErrSuperseded, have.Epoch, d.epoch)
+		err = fmt.Errorf("%w: its number is %d, this one's is %d", ErrSuperseded, have.Epoch, d.epoch)
 	}
 	if err != nil {
 		d.mu.Unlock()

@@ -42,8 +42,6 @@ type wiredPod struct {
 
 func (p wiredPod) addr(family int) netip.Addr { return []netip.Addr{p.Addr, p.Addr6}[family] }
 
-const twoNodesMTU = 1500
-
 var worldAddrs = [2]string{worldAddr, "2600::80"}
 
 func newTwoNodes(t testing.TB, attach AttachMode) *twoNodes {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"time"
 
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/datapath"
@@ -13,6 +14,7 @@ import (
 // settings are what the programs are told, as far as the sources say.
 func settings(cfg config.Config, v view, ports masquerade.Ports) datapath.Settings {
 	s := datapath.DefaultSettings()
+	s.Lifetimes = lifetimes(cfg.ExtraConfig, s.Lifetimes.Stack)
 	s.EventsPerSecond = uint32(cfg.Events.PerSecond)
 	s.Masquerade = v.masquerade
 	s.MetadataClosed = !cfg.PodMetadataAccess
@@ -23,6 +25,15 @@ func settings(cfg config.Config, v view, ports masquerade.Ports) datapath.Settin
 		}
 	}
 	return s
+}
+
+// lifetimes are those of the configuration. What goes by the kernel's stack isn't forgotten before the
+// stack forgets it.
+func lifetimes(c config.ExtraConfig, stack time.Duration) datapath.Lifetimes {
+	return datapath.Lifetimes{
+		TCP: c.CTTimeoutTCP.Duration, SYN: c.CTTimeoutSYN.Duration, FIN: c.CTTimeoutFIN.Duration, Any: c.CTTimeoutAny.Duration,
+		Stack: max(stack, c.CTTimeoutAny.Duration),
+	}
 }
 
 // prefixes are what the programs know of addresses that aren't this node's.

@@ -45,6 +45,7 @@ type Config struct {
 	HealthChecking        bool            `json:"healthChecking"`                  // nodes probe each other
 	ICMPFailureThreshold  int             `json:"healthCheckICMPFailureThreshold"` // failures in a row, of TCP too
 	NodeHealth            NodeHealth      `json:"nodeHealth"`
+	ExtraConfig           ExtraConfig     `json:"extraConfig"`
 	AgentNotReadyTaintKey string          `json:"agentNotReadyTaintKey"`
 	RemoveTaints          bool            `json:"removeNodeTaints"`
 	SyncInterval          metav1.Duration `json:"syncInterval"` // operator: full read of EC2
@@ -95,6 +96,22 @@ const (
 	MaxConnections = 1 << 24
 )
 
+// ExtraConfig holds what Cilium's agent takes as options only, under their names.
+type ExtraConfig struct {
+	// How long a flow is remembered after its last packet: an established TCP connection, one that is
+	// beginning, one that is closed, and a flow of any other protocol.
+	CTTimeoutTCP metav1.Duration `json:"bpf-ct-timeout-regular-tcp"`
+	CTTimeoutSYN metav1.Duration `json:"bpf-ct-timeout-regular-tcp-syn"`
+	CTTimeoutFIN metav1.Duration `json:"bpf-ct-timeout-regular-tcp-fin"`
+	CTTimeoutAny metav1.Duration `json:"bpf-ct-timeout-regular-any"`
+}
+
+// MinLifetime and MaxLifetime bound how long a flow is remembered.
+const (
+	MinLifetime = time.Second
+	MaxLifetime = 14 * 24 * time.Hour
+)
+
 // IPMasqAgent says whether destinations that aren't masqueraded are read from IPMasqAgentPath.
 type IPMasqAgent struct {
 	Enabled bool `json:"enabled"`
@@ -126,17 +143,21 @@ type CNI struct {
 // Default is the configuration of an empty document.
 func Default() Config {
 	return Config{
-		IPAM:                  IPAM{Mode: "eni", PreAllocate: 8},
-		ENI:                   ENI{DeleteOnTermination: true, GCInterval: metav1.Duration{Duration: 5 * time.Minute}},
-		CNI:                   CNI{ConfPath: contract.CNIConfDir, BinPath: contract.CNIBinDir},
-		RoutingMode:           "native",
-		EnableIPv4Masquerade:  true,
-		BPF:                   BPF{Masquerade: true, CTTCPMax: 512 << 10, CTAnyMax: 256 << 10},
-		Events:                Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
-		PodMetadataAccess:     true,
-		HealthChecking:        true,
-		ICMPFailureThreshold:  3,
-		NodeHealth:            NodeHealth{Interval: metav1.Duration{Duration: 10 * time.Second}, Timeout: metav1.Duration{Duration: 2 * time.Second}, Sample: 32},
+		IPAM:                 IPAM{Mode: "eni", PreAllocate: 8},
+		ENI:                  ENI{DeleteOnTermination: true, GCInterval: metav1.Duration{Duration: 5 * time.Minute}},
+		CNI:                  CNI{ConfPath: contract.CNIConfDir, BinPath: contract.CNIBinDir},
+		RoutingMode:          "native",
+		EnableIPv4Masquerade: true,
+		BPF:                  BPF{Masquerade: true, CTTCPMax: 512 << 10, CTAnyMax: 256 << 10},
+		Events:               Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
+		PodMetadataAccess:    true,
+		HealthChecking:       true,
+		ICMPFailureThreshold: 3,
+		NodeHealth:           NodeHealth{Interval: metav1.Duration{Duration: 10 * time.Second}, Timeout: metav1.Duration{Duration: 2 * time.Second}, Sample: 32},
+		ExtraConfig: ExtraConfig{
+			CTTimeoutTCP: metav1.Duration{Duration: 8000 * time.Second}, CTTimeoutSYN: metav1.Duration{Duration: time.Minute},
+			CTTimeoutFIN: metav1.Duration{Duration: 10 * time.Second}, CTTimeoutAny: metav1.Duration{Duration: time.Minute},
+		},
 		AgentNotReadyTaintKey: contract.DefaultTaintKey,
 		RemoveTaints:          true,
 		SyncInterval:          metav1.Duration{Duration: time.Minute},
@@ -215,6 +236,14 @@ func (c Config) Validate() error {
 	for path, n := range map[string]int{"bpf.ctTcpMax": c.BPF.CTTCPMax, "bpf.ctAnyMax": c.BPF.CTAnyMax} {
 		if n < MinConnections || n > MaxConnections {
 			bad(path, "is %d, expected %d to %d connections", n, MinConnections, MaxConnections)
+		}
+	}
+	for option, d := range map[string]metav1.Duration{
+		"bpf-ct-timeout-regular-tcp": c.ExtraConfig.CTTimeoutTCP, "bpf-ct-timeout-regular-tcp-syn": c.ExtraConfig.CTTimeoutSYN,
+		"bpf-ct-timeout-regular-tcp-fin": c.ExtraConfig.CTTimeoutFIN, "bpf-ct-timeout-regular-any": c.ExtraConfig.CTTimeoutAny,
+	} {
+		if d.Duration < MinLifetime || d.Duration > MaxLifetime {
+			bad("extraConfig."+option, "is %s, expected %s to %s", d.Duration, MinLifetime, MaxLifetime)
 		}
 	}
 	if c.BPF.MasqueradePorts != "" {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -187,6 +188,7 @@ enableIPv4Masquerade: false
 egressMasqueradeInterfaces: "eth0, ens6"
 bpf: {masquerade: false, masqueradePorts: 1024-9999, ctTcpMax: 65536, ctAnyMax: 32768}
 ipMasqAgent: {enabled: true}
+extraConfig: {bpf-ct-timeout-regular-tcp: 2h, bpf-ct-timeout-regular-any: 30s}
 podMetadataAccess: false
 MTU: 1500
 cni: {confPath: /etc/other, binPath: /opt/other}
@@ -204,6 +206,7 @@ operator: {removeNodeTaints: false, syncInterval: 30s}
 	want.IPv4NativeRoutingCIDR, want.EnableIPv4Masquerade, want.MTU = "10.0.0.0/8", false, 1500
 	want.MasqueradeInterfaces = []string{"eth0", "ens6"}
 	want.BPF, want.IPMasqAgent.Enabled = config.BPF{MasqueradePorts: "1024-9999", CTTCPMax: 65536, CTAnyMax: 32768}, true
+	want.ExtraConfig.CTTimeoutTCP.Duration, want.ExtraConfig.CTTimeoutAny.Duration = 2*time.Hour, 30*time.Second
 	want.PodMetadataAccess = false
 	want.CNI = config.CNI{ConfPath: "/etc/other", BinPath: "/opt/other"}
 	want.AgentNotReadyTaintKey, want.RemoveTaints, want.LogLevel = "example.org/wait", false, "debug"

@@ -56,7 +56,7 @@ func Load() (*Catalogue, error) {
 	}
 	for name, r := range c.rules {
 		k := c.names[name]
-		k.tree = k.tree || r.kind == tree
+		k.tree = k.tree || r.kind == tree || r.kind == options
 		c.names[name] = k
 	}
 	for name := range c.names {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/masquerade"
 )
 
@@ -23,6 +24,7 @@ const (
 	only        // one of few values; rule.oneOf
 	replacedBy  // an old spelling; rule.to
 	superfluous // values that ask for what weft does anyway, or for less than it has; rule.means
+	options     // an object of the agent's own options by name; rule.options
 )
 
 // rule is what weft does with a name. A name without one is known at most.
@@ -38,6 +40,8 @@ type rule struct {
 	means map[string]string
 	// accepts are the values of an old spelling, for the schema.
 	accepts []any
+	// options are those that act; each refuses a value that isn't right.
+	options map[string]func(v any) error
 }
 
 // rules are the names that act; every leaf of the chart's values.yaml has one, which a test holds.
@@ -63,6 +67,7 @@ func rules() map[string]rule {
 		"bpf.masqueradePorts":                         {kind: text, check: checkPorts},
 		"bpf.ctTcpMax":                                {kind: integer, nullable: true, check: between(1024, 1<<24)},
 		"bpf.ctAnyMax":                                {kind: integer, nullable: true, check: between(1024, 1<<24)},
+		"extraConfig":                                 {kind: options, options: agentOptions()},
 		"bpf.events.default.rateLimit":                {kind: integer, nullable: true, check: between(0, 1_000_000)},
 		"bpf.eventRingSize":                           {kind: integer, nullable: true, check: checkRing},
 		"hubble.eventBufferCapacity":                  {kind: integer, nullable: true, check: between(1, 1<<20)},
@@ -164,6 +169,22 @@ func rules() map[string]rule {
 		r[account+".annotations"] = rule{kind: tree}
 	}
 	return r
+}
+
+// agentOptions are the options of Cilium's agent that its chart takes by extraConfig alone.
+func agentOptions() map[string]func(any) error {
+	lifetime := func(v any) error {
+		if d, err := time.ParseDuration(asText(v)); err != nil || d < config.MinLifetime || d > config.MaxLifetime {
+			return fmt.Errorf("is %s, expected a duration from %s to %s, such as 2h", show(v), config.MinLifetime, config.MaxLifetime)
+		}
+		return nil
+	}
+	return map[string]func(any) error{
+		"bpf-ct-timeout-regular-tcp":     lifetime,
+		"bpf-ct-timeout-regular-tcp-syn": lifetime,
+		"bpf-ct-timeout-regular-tcp-fin": lifetime,
+		"bpf-ct-timeout-regular-any":     lifetime,
+	}
 }
 
 func always(value, why string) rule {

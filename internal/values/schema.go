@@ -80,6 +80,13 @@ func (c *Catalogue) leaf(name string) map[string]any {
 		}
 		return oneOf("changes nothing in this version", values...)
 	}
+	if r.kind == options {
+		s := section("options of the agent by their own names")
+		for option := range r.options {
+			s["properties"].(map[string]any)[option] = map[string]any{"type": []string{"string", "null"}, "pattern": "^[0-9.]+[a-zµ]"}
+		}
+		return s
+	}
 	s := map[string]any{"type": append(append([]string{}, types[r.kind]...), "null")}
 	switch name {
 	case "cluster.name":

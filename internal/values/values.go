@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -148,6 +150,10 @@ func (k *check) implemented(name string, r rule, entry known, v any) {
 		k.ignore(name, "%s is not implemented in this version; leave it out (the chart's default is %s)", show(v), show(entry.def))
 		return
 	}
+	if r.kind == options {
+		k.agentOptions(name, r, v)
+		return
+	}
 	if problem := r.wrongKind(v); problem != "" {
 		k.refuse(name, "is %s, expected %s", show(v), problem)
 		return
@@ -163,6 +169,39 @@ func (k *check) implemented(name string, r rule, entry known, v any) {
 		}
 	}
 	set(k.result.Values, name, normal(r, v))
+}
+
+// agentOptions takes those that weft has and refuses the others one by one: what a person sets there is
+// meant to have an effect.
+func (k *check) agentOptions(name string, r rule, v any) {
+	given, ok := v.(map[string]any)
+	if !ok {
+		k.refuse(name, "is %s, expected an object of the agent's options", show(v))
+		return
+	}
+	taken := map[string]any{}
+	for option, value := range given {
+		full := join(name, option)
+		check, ok := r.options[option]
+		switch {
+		case !ok:
+			k.ignore(full, "is not an option of this version, which has %s; leave it out", optionNames(r))
+		case value == nil:
+		default:
+			if err := check(value); err != nil {
+				k.refuse(full, "%s", err)
+				continue
+			}
+			taken[option] = asText(value)
+		}
+	}
+	if len(taken) > 0 {
+		set(k.result.Values, name, taken)
+	}
+}
+
+func optionNames(r rule) string {
+	return strings.Join(slices.Sorted(maps.Keys(r.options)), ", ")
 }
 
 func (k *check) replace(name string, r rule, v any) {

@@ -56,6 +56,11 @@ func TestCheck(t *testing.T) {
 			want: `{bpf: {masquerade: false, masqueradePorts: 1024-9999}, ipMasqAgent: {enabled: true, config: {nonMasqueradeCIDRs: [10.0.0.0/8], masqLinkLocal: true}}}`},
 		{name: "masquerading, wrong", in: `{bpf: {masqueradePorts: 1024}, ipMasqAgent: {config: {nonMasqueradeCIDRs: [10.0.0.0]}}}`,
 			errors: []string{"bpf.masqueradePorts: is", `ipMasqAgent.config.nonMasqueradeCIDRs: has "10.0.0.0"`}},
+		{name: "lifetimes", in: `{extraConfig: {bpf-ct-timeout-regular-tcp: 6h0m0s, bpf-ct-timeout-regular-any: null}}`, want: `{extraConfig: {bpf-ct-timeout-regular-tcp: 6h0m0s}}`},
+		{name: "lifetimes, wrong", in: `{extraConfig: {bpf-ct-timeout-regular-tcp: 21600, bpf-ct-timeout-regular-tcp-syn: 10ms, bpf-ct-timeout-regular-tcp-fin: 400h, bpf-ct-timeout-regular-any: -1m}}`,
+			errors: []string{`extraConfig.bpf-ct-timeout-regular-any: is "-1m", expected a duration from 1s`, `extraConfig.bpf-ct-timeout-regular-tcp: is 21600, expected`, `-fin: is "400h"`, `-syn: is "10ms"`}},
+		{name: "options that it doesn't have", in: `{extraConfig: {bpf-ct-timeout-service-tcp: 1h}}`, errors: []string{"extraConfig.bpf-ct-timeout-service-tcp: is not an option of this version, which has bpf-ct-timeout-regular-any, "}},
+		{name: "options of another kind", in: `{extraConfig: [a]}`, errors: []string{`extraConfig: is ["a"], expected an object`}},
 		{name: "known tree", in: `{eni: {gcTags: {a: b}}}`, errors: []string{`eni.gcTags: {"a":"b"} is not implemented`}},
 		{name: "off is what it is", in: `{hubble: {enabled: false}, l7Proxy: false}`, want: `{}`, notes: []string{"hubble.enabled=false changes nothing", "l7Proxy=false changes nothing"}},
 		{name: "another mode", in: `{ipam: {mode: cluster-pool}}`, errors: []string{`ipam.mode: is "cluster-pool", expected eni`}},
@@ -118,12 +123,12 @@ func contain(t *testing.T, what string, got, want []string) {
 }
 
 func TestAllowUnknown(t *testing.T) {
-	in := parse(t, `{opertor: {replicas: 1}, hubble: {relay: {enabled: true}}, tunnel: vxlan, cluster: {name: c1}}`)
+	in := parse(t, `{opertor: {replicas: 1}, hubble: {relay: {enabled: true}}, extraConfig: {enable-foo: "true"}, tunnel: vxlan, cluster: {name: c1}}`)
 	r := load(t).Check(in, Options{AllowUnknown: true})
 	if err := r.Err(); err != nil {
 		t.Fatal(err)
 	}
-	contain(t, "warnings", r.Warnings, []string{"hubble.relay.enabled is ignored", "opertor is ignored", "tunnel is ignored"})
+	contain(t, "warnings", r.Warnings, []string{"extraConfig.enable-foo is ignored", "hubble.relay.enabled is ignored", "opertor is ignored", "tunnel is ignored"})
 	if got, _ := json.Marshal(r.Values); string(got) != `{"cluster":{"name":"c1"}}` {
 		t.Errorf("ignored values reach the chart: %s", got)
 	}

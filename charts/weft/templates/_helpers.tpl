@@ -168,6 +168,14 @@ nodeHealth:
   interval: {{ $v.nodeHealth.interval | quote }}
   timeout: {{ $v.nodeHealth.timeout | quote }}
   sample: {{ $v.nodeHealth.sample | int }}
+{{- with $v.extraConfig }}
+extraConfig:
+  {{- range $option, $value := . }}
+  {{- if not (kindIs "invalid" $value) }}
+  {{ $option | quote }}: {{ $value | toString | quote }}
+  {{- end }}
+  {{- end }}
+{{- end }}
 agentNotReadyTaintKey: {{ $v.agentNotReadyTaintKey | quote }}
 removeNodeTaints: {{ $v.operator.removeNodeTaints }}
 syncInterval: {{ $v.operator.syncInterval | quote }}

@@ -137,6 +137,8 @@ int ct_start(struct __sk_buff *skb __attribute__((unused)))
 
 	if (!t)
 		return 1;
+	/* User space reads the clock here, and may do so before the first tick. */
+	t->last = bpf_jiffies64();
 	/* Busy: it was made before. */
 	err = bpf_timer_init(&t->timer, &weft_ct_timers, TIMER_CLOCK_MONOTONIC);
 	if (err && err != -EBUSY)

@@ -75,6 +75,12 @@ static __always_inline __u32 rewrite_checksum_at(__u8 protocol)
 	return REWRITE_NOWHERE; /* none, or SCTP's, which knows no addresses */
 }
 
+/* Is a checksum of 0 none? It then stays 0, and one that comes out as 0 is written 0xffff. */
+static __always_inline bool rewrite_sum_optional(__u8 protocol)
+{
+	return protocol == IP_PROTO_UDP || protocol == IP_PROTO_UDPLITE;
+}
+
 /* Where the port is that stands for this end; an ICMP query has one id for both. */
 static __always_inline __u32 rewrite_port_at(__u8 protocol, enum rewrite_end end)
 {
@@ -139,8 +145,7 @@ static __always_inline __u32 rewrite_packet(struct __sk_buff *skb, const struct 
 
 	if (f->fragment != FRAGMENT_LATER && sum != REWRITE_NOWHERE) {
 		__u32 at = f->l4 + sum;
-		/* A UDP packet without a checksum stays without. */
-		__u64 flags = f->protocol == IP_PROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+		__u64 flags = rewrite_sum_optional(f->protocol) ? BPF_F_MARK_MANGLED_0 : 0;
 
 		/* ICMP knows no addresses. ICMPv6 does, but no device finishes its checksum. */
 		if (f->protocol != IP_PROTO_ICMP &&
@@ -232,7 +237,7 @@ static __noinline __u32 rewrite_error(struct __sk_buff *skb, const struct flow *
 				skb, f->inner_l4 + at_sum,
 				sum_fold64((__u64)by_port +
 					   (f->protocol == IP_PROTO_ICMP ? 0 : by_addr)),
-				f->protocol == IP_PROTO_UDP);
+				rewrite_sum_optional(f->protocol));
 	}
 	if (bpf_l4_csum_replace(skb, f->l4 + 2, 0, sum_fold64(change), 0))
 		return DROP(REASON_TRUNCATED);

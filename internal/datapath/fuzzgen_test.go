@@ -72,7 +72,7 @@ func (g generator) packet(src, dst netip.Addr) []byte {
 	if p.protocol == protoSCTP && g.one(2) {
 		p.data = append([]byte{pick[byte](g, 1, 2, 6, 7, 8, 10, 11, 14, 0)}, make([]byte, 11)...)
 	}
-	p.noSum = p.protocol == protoUDP && g.one(8)
+	p.noSum = (p.protocol == protoUDP || p.protocol == protoUDPLite) && g.one(8)
 	if g.one(6) {
 		p.fragment = pick[uint16](g, 0x2000, 0x2000, 0x2001, 0x0003, 0x4000)
 	}

@@ -16,7 +16,7 @@ type natPacket struct {
 	flags        byte   // of TCP
 	id           uint16 // of fragments
 	fragment     uint16 // as in the header: offset in units of 8, 0x2000 = more
-	noSum        bool   // UDP without a checksum
+	noSum        bool   // UDP or UDP-Lite without a checksum
 	data         []byte // behind the transport's header; of an ICMP error: the packet it is about
 }
 
@@ -177,7 +177,7 @@ func readPacket(b []byte, quoted bool) (natPacket, error) {
 	if at < 0 || p.fragment != 0 || at+2 > len(t) {
 		return p, nil
 	}
-	if have := binary.BigEndian.Uint16(t[at:]); p.protocol == protoUDP && have == 0 {
+	if have := binary.BigEndian.Uint16(t[at:]); (p.protocol == protoUDP || p.protocol == protoUDPLite) && have == 0 {
 		p.noSum = true
 	} else if s := p.sum(t); s != 0xffff && !quoted {
 		return p, fmt.Errorf("protocol %d: the sum is %#x", p.protocol, s)

@@ -171,6 +171,7 @@ func testNATEveryProtocol(t *testing.T, r *natRig) {
 			{"SCTP", natPacket{protocol: protoSCTP, sport: 40000, dport: 9, data: []byte{1, 0, 0, 4}}, false},
 			{"GRE", natPacket{protocol: protoGRE, data: []byte{0, 0, 8, 0, 1, 2, 3}}, false},
 			{"UDP-Lite", natPacket{protocol: protoUDPLite, sport: 5, dport: 6, data: []byte("lite")}, false},
+			{"UDP-Lite without a checksum, which is damaged and stays so", natPacket{protocol: protoUDPLite, sport: 5, dport: 6, noSum: true, data: []byte("lit")}, false},
 			{"DCCP", natPacket{protocol: protoDCCP, sport: 5, dport: 6, data: []byte("dccp")}, false},
 		}
 		for _, tt := range tests {

@@ -281,6 +281,12 @@ static __always_inline __u32 nat_out(struct __sk_buff *skb, const struct flow *f
 {
 	__u32 code;
 
+	/*
+	 * ICMP that is no query has the key of the query with id 0, and no place for the id that
+	 * this one got: what it would become may be another flow's.
+	 */
+	if (nat_one_id(f) && f->kind == FLOW_PLAIN && f->sport != entry->nat_port)
+		return DROP(REASON_NAT_NO_PORT);
 	/* Nothing evicts those. */
 	if (!(entry->flags & CT_ESTABLISHED)) {
 		code = nat_keep(f, entry);

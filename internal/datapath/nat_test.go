@@ -74,7 +74,7 @@ func TestNAT(t *testing.T) {
 	r := newNATRig(t)
 	for name, test := range map[string]func(*testing.T, *natRig){
 		"every protocol": testNATEveryProtocol, "keeps a port of the range": testNATKeepsAPortOfTheRange, "no port": testNATNoPort,
-		"only by address": testNATOnlyByAddress, "errors": testNATErrors, "errors of nobody": testNATErrorsOfNobody,
+		"only by address": testNATOnlyByAddress, "neither query nor error": testNATOtherICMP, "errors": testNATErrors, "errors of nobody": testNATErrorsOfNobody,
 		"fragments": testNATFragments, "takes what is left": testNATTakesWhatIsLeft, "alias evicted": testNATAliasEvicted, "the host's packets": testNATHost,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, r) })
@@ -268,6 +268,29 @@ func testNATOnlyByAddress(t *testing.T, r *natRig) {
 			if _, reason := r.run(r.egress, p); reason != ReasonNatNoPort {
 				t.Errorf("the second flow of one tuple: %s, expected %s", reason, ReasonNatNoPort)
 			}
+		})
+	}
+}
+
+// ICMP that is neither a query nor an error has no id, and shares its flow with the query whose id is 0. It leaves
+// only under the tuple that its own flow has: the answer to another would be another pod's.
+func testNATOtherICMP(t *testing.T, r *natRig) {
+	for _, fam := range natFamilies() {
+		t.Run(fam.name, func(t *testing.T) {
+			r := r.fresh(t, 2000, 2999)
+			other := natPacket{src: fam.other, dst: fam.world, protocol: fam.icmp, kind: 200}
+			out := r.send(other)
+			r.same(other.reply(), r.receive(out.reply()))
+
+			query := natPacket{src: fam.pod, dst: fam.world, protocol: fam.icmp, kind: fam.query}
+			translated := r.send(query)
+			plain := query
+			plain.kind = 200
+			if got, reason := r.run(r.egress, plain); reason != ReasonNatNoPort {
+				t.Errorf("it came out as %+v, %s: expected %s, as the answer is %s's", got, reason, ReasonNatNoPort, fam.other)
+			}
+			r.same(query.reply(), r.receive(translated.reply()))
+			r.same(other.reply(), r.receive(out.reply()))
 		})
 	}
 }

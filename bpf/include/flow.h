@@ -28,10 +28,11 @@ struct flow {
 	__u8 fragment;
 	__u8 tcp; /* flags */
 	__u8 ttl;
-	__u16 l4;	/* offset of the transport's header from the start of the frame */
-	__u16 inner_ip; /* ICMP errors: offset of the IP header inside, */
-	__u16 inner_l4; /* and of the transport's header inside */
-	__u32 length;	/* from the IP header on */
-	__u16 headers;	/* of it, what is no payload: what every segment of it carries */
-	__u16 reserved;
+	__u16 l4;	 /* offset of the transport's header from the start of the frame */
+	__u16 inner_ip;	 /* ICMP errors: offset of the IP header inside, */
+	__u16 inner_l4;	 /* and of the transport's header inside */
+	__u32 length;	 /* from the IP header on */
+	__u16 headers;	 /* of it, what is no payload: what every segment of it carries */
+	__u8 inner_kind; /* ICMP errors about ICMP: that of the packet inside */
+	__u8 reserved;
 };

@@ -51,7 +51,7 @@ static __always_inline bool nat_one_id(const struct flow *f)
 static __always_inline bool nat_has_port(const struct flow *f)
 {
 	if (nat_one_id(f))
-		return f->kind == FLOW_QUERY || f->kind == FLOW_ERROR;
+		return (f->kind == FLOW_ERROR ? f->inner_kind : f->kind) == FLOW_QUERY;
 	return rewrite_has_port(f->protocol);
 }
 
@@ -285,7 +285,7 @@ static __always_inline __u32 nat_out(struct __sk_buff *skb, const struct flow *f
 	 * ICMP that is no query has the key of the query with id 0, and no place for the id that
 	 * this one got: what it would become may be another flow's.
 	 */
-	if (nat_one_id(f) && f->kind == FLOW_PLAIN && f->sport != entry->nat_port)
+	if (nat_one_id(f) && !nat_has_port(f) && f->sport != entry->nat_port)
 		return DROP(REASON_NAT_NO_PORT);
 	/* Nothing evicts those. */
 	if (!(entry->flags & CT_ESTABLISHED)) {

@@ -128,6 +128,46 @@ static __noinline void fragment_record(const struct flow *f, __u32 id)
 	bpf_map_update_elem(&weft_fragments, &key, &first, BPF_ANY);
 }
 
+static __always_inline __u8 icmp4_kind(__u8 type)
+{
+	switch (type) {
+	case 0: /* echo */
+	case 8:
+	case 13: /* time stamp */
+	case 14:
+	case 15: /* information */
+	case 16:
+	case 17: /* address mask */
+	case 18:
+		return FLOW_QUERY;
+	case 3:	 /* unreachable, too big */
+	case 4:	 /* source quench */
+	case 5:	 /* redirect */
+	case 11: /* time exceeded */
+	case 12: /* parameter problem */
+		return FLOW_ERROR;
+	}
+	return FLOW_PLAIN;
+}
+
+static __always_inline __u8 icmp6_kind(__u8 type)
+{
+	if (type < 128)
+		return FLOW_ERROR;
+	if (type == 128 || type == 129)
+		return FLOW_QUERY;
+	/* Listener, router and neighbour discovery. */
+	if ((type >= 130 && type <= 137) || type == 143)
+		return FLOW_NEIGHBOUR;
+	return FLOW_PLAIN;
+}
+
+/* One family's ICMP inside the other's packets is a protocol like any other. */
+static __always_inline bool icmp_own(const struct flow *f)
+{
+	return (f->protocol == IP_PROTO_ICMP) == (f->family == 4);
+}
+
 /*
  * The packet that an ICMP error is about was sent by the one who gets the error, or somebody forges
  * it. inner is the offset of its IP header.
@@ -203,44 +243,16 @@ static __noinline __u32 error_parse(struct __sk_buff *skb, struct flow *f)
 	case IP_PROTO_ICMPV6:
 		if (l4 > PACKET_OFFSET_MAX || bpf_skb_load_bytes(skb, l4, ports, sizeof(ports)))
 			return DROP(REASON_TRUNCATED);
-		f->sport = f->dport = ports[2];
+		if (!icmp_own(f))
+			break;
+		/* Only a query has its id there. */
+		f->inner_kind =
+			f->family == 4 ? icmp4_kind(*(__u8 *)ports) : icmp6_kind(*(__u8 *)ports);
+		if (f->inner_kind == FLOW_QUERY)
+			f->sport = f->dport = ports[2];
 		break;
 	}
 	return REASON_FORWARDED;
-}
-
-static __always_inline __u8 icmp4_kind(__u8 type)
-{
-	switch (type) {
-	case 0: /* echo */
-	case 8:
-	case 13: /* time stamp */
-	case 14:
-	case 15: /* information */
-	case 16:
-	case 17: /* address mask */
-	case 18:
-		return FLOW_QUERY;
-	case 3:	 /* unreachable, too big */
-	case 4:	 /* source quench */
-	case 5:	 /* redirect */
-	case 11: /* time exceeded */
-	case 12: /* parameter problem */
-		return FLOW_ERROR;
-	}
-	return FLOW_PLAIN;
-}
-
-static __always_inline __u8 icmp6_kind(__u8 type)
-{
-	if (type < 128)
-		return FLOW_ERROR;
-	if (type == 128 || type == 129)
-		return FLOW_QUERY;
-	/* Listener, router and neighbour discovery. */
-	if ((type >= 130 && type <= 137) || type == 143)
-		return FLOW_NEIGHBOUR;
-	return FLOW_PLAIN;
 }
 
 /* The header behind IP's, of a packet that isn't a later fragment. */
@@ -289,8 +301,7 @@ static __always_inline __u32 transport_parse(struct __sk_buff *skb, struct flow 
 		return REASON_FORWARDED;
 	case IP_PROTO_ICMP:
 	case IP_PROTO_ICMPV6:
-		/* One family's ICMP inside the other's packets is a protocol like any other. */
-		if ((f->protocol == IP_PROTO_ICMP) != (f->family == 4))
+		if (!icmp_own(f))
 			return REASON_FORWARDED;
 		if (payload < sizeof(*icmp))
 			return DROP(REASON_TRUNCATED);

@@ -291,6 +291,17 @@ func testNATOtherICMP(t *testing.T, r *natRig) {
 			}
 			r.same(query.reply(), r.receive(translated.reply()))
 			r.same(other.reply(), r.receive(out.reply()))
+
+			// Nor is an error about it one about a query that has the same number where its id is.
+			query.sport, query.dport = 40000, 40000
+			r.send(query)
+			for _, id := range []uint16{0, 40000} {
+				plain.sport, plain.dport = id, id
+				p := natPacket{src: fam.pod, dst: fam.world, protocol: fam.icmp, kind: fam.unreached, data: plain.reply().ip()}
+				if got, reason := r.run(r.egress, p); reason != ReasonNatNoPort {
+					t.Errorf("an error about it, with %d for an id, came out as %+v, %s: expected %s", id, got, reason, ReasonNatNoPort)
+				}
+			}
 		})
 	}
 }
@@ -304,11 +315,12 @@ func testNATErrors(t *testing.T, r *natRig) {
 			{protocol: protoUDP, sport: 40000, dport: 53, data: []byte("odd")},
 			{protocol: protoUDP, sport: 40000, dport: 53, noSum: true, data: []byte("none")},
 			{protocol: fam.icmp, kind: fam.query, sport: 40000, dport: 40000, data: []byte("ping")},
+			{protocol: fam.icmp, kind: 200, sport: 40000, dport: 40000, data: []byte("no query")},
 			{protocol: protoSCTP, sport: 40000, dport: 9, data: []byte{1, 0, 0, 4}},
 			{protocol: protoGRE, data: []byte{0, 0, 8, 0, 1, 2, 3, 4}},
 		} {
 			for _, quoted := range []int{8, 64} { // what routers quote of the packet, behind its IP header
-				t.Run(fmt.Sprintf("%s/protocol %d, %d bytes", fam.name, inner.protocol, quoted), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s/protocol %d, type %d, %d bytes", fam.name, inner.protocol, inner.kind, quoted), func(t *testing.T) {
 					if fam.name == "IPv6" && inner.noSum {
 						t.Skip("IPv6 has no UDP without a checksum")
 					}

@@ -36,9 +36,10 @@ static __always_inline __u32 to_netdev_flow(struct __sk_buff *skb, const struct 
 			return REASON_FORWARDED;
 		/*
 		 * from_pod left it to the stack, which didn't translate it. Nothing has come back
-		 * yet, so it still can be.
+		 * yet, so it still can be, by a packet that may begin a flow.
 		 */
-		if (!(e->flags & CT_NAT) && hit.side == e->origin &&
+		if (!(e->flags & CT_NAT) && hit.side == e->origin && f->kind != FLOW_ERROR &&
+		    f->fragment != FRAGMENT_LATER &&
 		    !(hit.side ? e->side[0].packets : e->side[1].packets)) {
 			translate = route_translates(config, f, eni);
 			n.flags = e->flags & ~(CT_ESTABLISHED | CT_NO_PROMOTION);

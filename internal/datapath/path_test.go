@@ -220,6 +220,23 @@ func testStrangerPath(t *testing.T, r *pathRig, f pathFamily) {
 		t.Errorf("another port for the same flow: %d, expected %d", again.sport, g.sport)
 	}
 	r.flow(t, p, true, 2, 1)
+
+	// Neither a later fragment nor an error begins a translation; a later fragment follows its first.
+	first := natPacket{src: f.pod, dst: f.stranger, protocol: protoUDP, sport: r.port(), dport: 53, id: r.port(), fragment: 0x2000, data: make([]byte, 24)}
+	later := first
+	later.fragment, later.data = 4, make([]byte, 16)
+	failed := natPacket{src: f.pod, dst: f.stranger, protocol: f.icmp, kind: f.dead, data: first.answered().ip()}
+	r.run(t, FromPod, first, ReasonToStack)
+	for _, p := range []natPacket{later, failed} {
+		if g := r.run(t, ToNetdev, p, ReasonForwarded, withMark(contract.MarkFromPod)); g.natPacket.src != f.pod {
+			t.Errorf("%+v left as %s, expected %s", p, g.natPacket.src, f.pod)
+		}
+	}
+	for _, p := range []natPacket{first, later} {
+		if g := r.run(t, ToNetdev, p, ReasonRedirected, withMark(contract.MarkFromPod)); g.natPacket.src != f.node {
+			t.Errorf("%+v left as %s, expected %s", p, g.natPacket.src, f.node)
+		}
+	}
 }
 
 func testMidstreamPath(t *testing.T, r *pathRig, f pathFamily) {

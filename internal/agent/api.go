@@ -21,6 +21,7 @@ func (a *agent) serveAPI(ctx context.Context) error {
 	a.registerFlows(s)
 	s.JSON("GET /v1/peers", func(*http.Request) (any, error) { return a.peerReport() })
 	a.registerWhy(s)
+	a.registerInspect(s)
 	return s.Serve(ctx, a.paths.api())
 }
 

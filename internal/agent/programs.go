@@ -12,6 +12,7 @@ import (
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/inspect"
 	"github.com/weft-cni/weft/internal/nodenet"
 )
 
@@ -37,6 +38,8 @@ type Datapath interface {
 	SetWatch(datapath.Watch) error
 	Connections(func(datapath.Connection) bool) error
 	ConntrackStats() (datapath.ConntrackStats, error)
+	Maps() ([]inspect.Map, error)
+	DumpMap(name string, names datapath.Names, fn func(key, value inspect.Fields) bool) error
 	Close() error
 }
 

@@ -53,6 +53,7 @@ func New(deps Deps) *cobra.Command {
 		newVersion(e),
 		newMonitor(e),
 		newWhy(e),
+		newDatapath(e),
 		connectivity.NewCommand(e.cluster.Config, "ghcr.io/weft-cni/probe:"+version.Version),
 	)
 	return root

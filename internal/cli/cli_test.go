@@ -76,6 +76,11 @@ func TestInstallRefusals(t *testing.T) {
 		{"arguments", []string{"install", "now"}, "unknown command"},
 		{"status", []string{"status"}, "no cluster reachable at https://127.0.0.1:1"},
 		{"status in another format", []string{"status", "-o", "yaml"}, `--output: found "yaml", expected json`},
+		{"maps", []string{"datapath", "maps"}, "no cluster reachable at https://127.0.0.1:1"},
+		{"maps in another format", []string{"datapath", "maps", "-o", "yaml"}, `--output: found "yaml", expected json`},
+		{"an unknown map", []string{"datapath", "map", "dump", "ct"}, `found "ct", expected the name of a map: weft_addresses, `},
+		{"no map", []string{"datapath", "map", "dump"}, "found 0 names, expected one of a map"},
+		{"a limit below zero", []string{"datapath", "map", "dump", "config", "--limit", "-1"}, "--limit: found -1"},
 		{"uninstall", []string{"uninstall"}, "no cluster reachable at https://127.0.0.1:1"},
 		{"connectivity test", []string{"connectivity", "test"}, "could not start: no cluster reachable at https://127.0.0.1:1"},
 		{"a test of no name", []string{"connectivity", "test", "--test", "nothing"}, `found "nothing", which matches no test/scenario`},
@@ -131,5 +136,18 @@ func TestReported(t *testing.T) {
 	}
 	if !errors.Is(silent{cause}, cause) {
 		t.Error("the cause is lost")
+	}
+}
+
+func TestMapNamesAreCompleted(t *testing.T) {
+	out, _, err := run(t, "__complete", "datapath", "map", "dump", "")
+	if err != nil || !strings.Contains(out, "weft_ct_est\testablished TCP connections") {
+		t.Errorf("found %q, %v; expected the maps with what they are", out, err)
+	}
+	// A cluster that doesn't answer completes nothing, and says nothing.
+	t.Setenv("KUBECONFIG", nowhere(t))
+	out, _, err = run(t, "__complete", "datapath", "maps", "--node", "")
+	if err != nil || !strings.HasPrefix(out, ":") {
+		t.Errorf("found %q, %v; expected no name", out, err)
 	}
 }

@@ -16,6 +16,7 @@ const (
 	ctMidstream   = 1 << 4
 	ctNoPromotion = 1 << 5
 	ctEstablished = 1 << 6
+	ctAtToPod     = 1 << 7
 )
 
 const ctNoSlot = 0xffff

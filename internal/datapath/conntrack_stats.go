@@ -47,26 +47,14 @@ func (d *Datapath) ConntrackStats() (ConntrackStats, error) {
 		OtherMax:       int(d.maps[mapConntrackAny].MaxEntries()),
 		Second:         d.hz,
 	}
-	var fill uint64
-	for who := range uint32(2) {
-		var cpus []ctStats
-		if err := d.maps[weftMapWeftCtStats].Lookup(who, &cpus); err != nil {
-			return s, fmt.Errorf("read %s: %w", weftMapWeftCtStats, err)
-		}
-		for _, c := range cpus {
-			fill += c.Inserted - c.Removed
-			s.Created += c.Created
-			s.Failed += c.Failed
-			s.Promoted += c.Promoted
-			s.Refused += c.Full
-			s.Closed += c.Closed
-			s.Expired += c.Expired
-			s.Replaced += c.Replaced
-			s.Unwatched += c.Unwatched
-		}
+	c, err := statsOf(d.maps[weftMapWeftCtStats])
+	if err != nil {
+		return s, err
 	}
-	s.Established = int(fill)
-	for i, name := range []string{ringNew: "new", ringEst: "established", ringClosed: "closed"} {
+	s.Established = int(c.Inserted - c.Removed)
+	s.Created, s.Failed, s.Promoted, s.Refused, s.Closed = c.Created, c.Failed, c.Promoted, c.Full, c.Closed
+	s.Expired, s.Replaced, s.Unwatched = c.Expired, c.Replaced, c.Unwatched
+	for i, name := range ringNames() {
 		var r ctRing
 		if err := d.maps[weftMapWeftCtRings].Lookup(uint32(i), &r); err != nil {
 			return s, fmt.Errorf("read %s: %w", weftMapWeftCtRings, err)

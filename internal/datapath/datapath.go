@@ -50,10 +50,11 @@ type Datapath struct {
 	attacher attacher
 	object   *Object
 	bpffs    string
-	pinDir   string   // of maps
-	lock     *os.File // nil: none
-	hz       uint32   // jiffies per second
-	epoch    uint32   // of this opening
+	pinDir   string              // of maps
+	lock     *os.File            // nil: none
+	hz       uint32              // jiffies per second
+	epoch    uint32              // of this opening
+	usedBy   map[string][]string // programs by map
 
 	mu       sync.Mutex // one writer at a time: entries are read, changed and written back
 	settings Settings
@@ -130,6 +131,7 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if err := d.load(spec); err != nil {
 		return nil, err
 	}
+	d.usedBy = users(spec)
 	if err := retire(d.object, spec, d.pinDir, d.log); err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/datapath/dptest"
+	"github.com/weft-cni/weft/internal/inspect"
 )
 
 // driven is what an agent drives.
@@ -44,6 +45,8 @@ type driven interface {
 	Counters() ([]datapath.Counter, error)
 	Probe() datapath.Features
 	Dump() (datapath.State, error)
+	Maps() ([]inspect.Map, error)
+	DumpMap(string, datapath.Names, func(key, value inspect.Fields) bool) error
 	Close() error
 }
 

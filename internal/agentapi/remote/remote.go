@@ -23,11 +23,13 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/weft-cni/weft/internal/agentapi"
+	"github.com/weft-cni/weft/internal/kube"
 )
 
 // Agents of one cluster.
 type Agents struct {
 	kube      kubernetes.Interface
+	host      string // of the API server
 	namespace string
 	run       runner
 }
@@ -38,8 +40,8 @@ type runner interface {
 }
 
 // New returns the agents in namespace.
-func New(kube kubernetes.Interface, config *rest.Config, namespace string) *Agents {
-	return &Agents{kube: kube, namespace: namespace, run: &execRunner{kube: kube, config: config, namespace: namespace}}
+func New(client kubernetes.Interface, config *rest.Config, namespace string) *Agents {
+	return &Agents{kube: client, host: config.Host, namespace: namespace, run: &execRunner{kube: client, config: config, namespace: namespace}}
 }
 
 // Agent is the agent of one node.
@@ -56,7 +58,13 @@ const selector = "app.kubernetes.io/name=weft-agent"
 // List returns the agents by node.
 func (a *Agents) List(ctx context.Context) ([]Agent, error) {
 	pods, err := a.kube.CoreV1().Pods(a.namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
-	if err != nil {
+	var answered apierrors.APIStatus
+	switch {
+	case apierrors.IsForbidden(err):
+		return nil, fmt.Errorf("list weft's agents in namespace %s: %w; expected the rights to list pods and to create pods/exec there", a.namespace, err)
+	case err != nil && (apierrors.IsUnauthorized(err) || !errors.As(err, &answered)):
+		return nil, kube.Unreachable(a.host, err)
+	case err != nil:
 		return nil, fmt.Errorf("list weft's agents in namespace %s: %w", a.namespace, err)
 	}
 	byNode := map[string]Agent{}

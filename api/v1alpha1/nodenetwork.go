@@ -120,6 +120,10 @@ type NodeDatapath struct {
 	//
 	// +listType=atomic
 	Fallbacks []string `json:"fallbacks,omitempty"`
+	// Pending names settings that take effect when the node is rebooted.
+	//
+	// +listType=atomic
+	Pending []string `json:"pending,omitempty"`
 }
 
 // NodeNetworkStatus is what the agent reports.

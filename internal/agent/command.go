@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -92,6 +93,16 @@ func openDatapath(log *slog.Logger, sizes datapath.Sizes) func() (Datapath, erro
 	return func() (Datapath, error) { return datapath.Open(datapath.Config{Log: log, Sizes: sizes}) }
 }
 
+// tableSizes are the configured ones, in a share of the node's memory where it names one.
+func tableSizes(cfg config.Config) (datapath.Sizes, error) {
+	sizes := datapath.Sizes{ConntrackTCP: cfg.BPF.CTTCPMax, ConntrackAny: cfg.BPF.CTAnyMax, Events: cfg.Events.RingBytes}
+	var node unix.Sysinfo_t
+	if err := unix.Sysinfo(&node); err != nil {
+		return sizes, fmt.Errorf("read the node's memory: %w", err)
+	}
+	return sizes.Share(uint64(node.Totalram)*uint64(node.Unit), cfg.BPF.MapDynamicSizeRatio), nil
+}
+
 func newLogger(level string) *slog.Logger {
 	l := slog.LevelInfo
 	switch level {
@@ -131,12 +142,16 @@ func (f *flags) run(ctx context.Context) error {
 		return err
 	}
 	defer runtime.Close()
+	sizes, err := tableSizes(cfg)
+	if err != nil {
+		return err
+	}
 	log.Info("weft-agent begins", "version", version.String(), "node", f.node)
 	return Run(ctx, Options{
 		Config: cfg, Node: f.node, RunDir: f.runDir, StateDir: f.stateDir, ProcSysNet: f.procSysNet,
 		Exceptions: config.IPMasqAgentPath,
 		Install:    f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
-		Datapath:      openDatapath(log, datapath.Sizes{ConntrackTCP: cfg.BPF.CTTCPMax, ConntrackAny: cfg.BPF.CTAnyMax, Events: cfg.Events.RingBytes}),
+		Datapath:      openDatapath(log, sizes),
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,
 	})

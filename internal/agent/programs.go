@@ -31,6 +31,7 @@ type Datapath interface {
 	Prune(endpoints []datapath.Endpoint, enis []datapath.ENI, addrs map[netip.Addr]uint32) error
 	KeepPins() ([]string, error)
 	Probe() datapath.Features
+	KeptSizes() []datapath.KeptSize
 	Counters() ([]datapath.Counter, error)
 	ReadEvents(ctx context.Context, each func(events []datapath.Event, bad int)) error
 	EventStats() ([]datapath.EventStat, error)
@@ -228,6 +229,9 @@ func (p *programs) variant() *v1alpha1.NodeDatapath {
 	out := &v1alpha1.NodeDatapath{Kernel: f.Kernel, Attach: f.Variant()}
 	for _, x := range f.Missing() {
 		out.Fallbacks = append(out.Fallbacks, fmt.Sprintf("%s instead of %s (%s, kernel %s): %s", x.Fallback, x.Name, x.Option, x.Since, x.Cost))
+	}
+	for _, k := range p.dp.KeptSizes() {
+		out.Pending = append(out.Pending, fmt.Sprintf("%s is %d, but the node's table was made for %d and keeps that until the node is rebooted", k.Setting, k.Want, k.Have))
 	}
 	return out
 }

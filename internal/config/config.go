@@ -85,15 +85,21 @@ type BPF struct {
 	// MasqueradePorts are the source ports that the programs give, such as 1024-29999. Empty: the node's
 	// largest range outside its ephemeral ports and the node ports.
 	MasqueradePorts string `json:"masqueradePorts"`
-	// CTTCPMax and CTAnyMax bound the tables of connections: established ones, and all others.
+	// MapDynamicSizeRatio is the part of the node's memory that the tables of connections take together. 0:
+	// none, their sizes are fixed.
+	MapDynamicSizeRatio float64 `json:"mapDynamicSizeRatio"`
+	// CTTCPMax and CTAnyMax bound the tables of connections: established ones, and all others. 0: by the
+	// ratio, or what the programs were built with.
 	CTTCPMax int `json:"ctTcpMax"`
 	CTAnyMax int `json:"ctAnyMax"`
 }
 
-// MinConnections and MaxConnections bound the sizes of the tables of connections.
+// MinConnections and MaxConnections bound the sizes of the tables of connections, MaxSizeRatio their part
+// of the node's memory.
 const (
 	MinConnections = 1024
 	MaxConnections = 1 << 24
+	MaxSizeRatio   = 0.5
 )
 
 // ExtraConfig holds what Cilium's agent takes as options only, under their names.
@@ -148,7 +154,7 @@ func Default() Config {
 		CNI:                  CNI{ConfPath: contract.CNIConfDir, BinPath: contract.CNIBinDir},
 		RoutingMode:          "native",
 		EnableIPv4Masquerade: true,
-		BPF:                  BPF{Masquerade: true, CTTCPMax: 512 << 10, CTAnyMax: 256 << 10},
+		BPF:                  BPF{Masquerade: true},
 		Events:               Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
 		PodMetadataAccess:    true,
 		HealthChecking:       true,
@@ -234,9 +240,12 @@ func (c Config) Validate() error {
 		bad("events.ringBytes", "is %d, expected a power of two from 65536 to %d", n, 1<<30)
 	}
 	for path, n := range map[string]int{"bpf.ctTcpMax": c.BPF.CTTCPMax, "bpf.ctAnyMax": c.BPF.CTAnyMax} {
-		if n < MinConnections || n > MaxConnections {
-			bad(path, "is %d, expected %d to %d connections", n, MinConnections, MaxConnections)
+		if n != 0 && (n < MinConnections || n > MaxConnections) {
+			bad(path, "is %d, expected %d to %d connections, or 0 (by bpf.mapDynamicSizeRatio, or the default)", n, MinConnections, MaxConnections)
 		}
+	}
+	if r := c.BPF.MapDynamicSizeRatio; !(r >= 0 && r <= MaxSizeRatio) {
+		bad("bpf.mapDynamicSizeRatio", "is %g, expected 0 (none) to %g of the node's memory", r, MaxSizeRatio)
 	}
 	for option, d := range map[string]metav1.Duration{
 		"bpf-ct-timeout-regular-tcp": c.ExtraConfig.CTTimeoutTCP, "bpf-ct-timeout-regular-tcp-syn": c.ExtraConfig.CTTimeoutSYN,

@@ -55,6 +55,7 @@ type Datapath struct {
 	hz       uint32              // jiffies per second
 	epoch    uint32              // of this opening
 	usedBy   map[string][]string // programs by map
+	kept     []KeptSize
 
 	mu       sync.Mutex // one writer at a time: entries are read, changed and written back
 	settings Settings

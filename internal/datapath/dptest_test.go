@@ -44,6 +44,7 @@ type driven interface {
 	ReadEvents(context.Context, func([]datapath.Event, int)) error
 	Counters() ([]datapath.Counter, error)
 	Probe() datapath.Features
+	KeptSizes() []datapath.KeptSize
 	Dump() (datapath.State, error)
 	Maps() ([]inspect.Map, error)
 	DumpMap(string, datapath.Names, func(key, value inspect.Fields) bool) error

@@ -82,13 +82,6 @@ func (d *Datapath) openMaps(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-func (d *Datapath) keepSize(name string, ms *ebpf.MapSpec, m *ebpf.Map) {
-	if sized(name) && m.MaxEntries() != ms.MaxEntries {
-		d.log.Info("A map keeps its size", "map", name, "entries", m.MaxEntries(), "configured", ms.MaxEntries)
-		ms.MaxEntries = m.MaxEntries()
-	}
-}
-
 // recoverMaps finds missing maps in the hands of programs that run without pins, and returns the others.
 func (d *Datapath) recoverMaps(spec *ebpf.CollectionSpec, missing []string) ([]string, error) {
 	entries, err := os.ReadDir(d.pinDir)
@@ -136,23 +129,6 @@ func (d *Datapath) recoverMaps(spec *ebpf.CollectionSpec, missing []string) ([]s
 	return missing, nil
 }
 
-// Sizes are the most entries that maps can hold; 0: what the programs were built with. A map that an
-// earlier agent left keeps its size until it is made anew.
-type Sizes struct {
-	ConntrackTCP int // established TCP connections
-	ConntrackAny int // everything else, and what is beginning or closing
-	Events       int // bytes of the ring of events: a power of two
-}
-
-// sized tells whether the map's size is a setting, or follows from one.
-func sized(name string) bool {
-	switch strings.TrimSuffix(name, "_prev") {
-	case mapConntrackTCP, mapConntrackAny, weftMapWeftCtSlots, weftMapWeftEvents:
-		return true
-	}
-	return false
-}
-
 // ephemeral tells whether the map holds nothing that outlives a packet: each load of the programs has its
 // own.
 func ephemeral(name string) bool { return strings.Contains(name, "_scratch") }
@@ -162,28 +138,6 @@ const (
 	mapConntrackTCP = "weft_ct_est"
 	mapConntrackAny = "weft_ct_new"
 )
-
-func (s Sizes) apply(spec *ebpf.CollectionSpec) error {
-	for base, size := range map[string]int{mapConntrackTCP: s.ConntrackTCP, mapConntrackAny: s.ConntrackAny, weftMapWeftEvents: s.Events} {
-		if size < 0 || size > maxMapEntries {
-			return fmt.Errorf("size of map %s is %d, expected 0 to %d", base, size, maxMapEntries)
-		}
-		for _, name := range []string{base, base + "_prev"} {
-			ms, ok := spec.Maps[name]
-			switch {
-			case ok && size > 0 && ms.Type == ebpf.RingBuf && (size < os.Getpagesize() || size&(size-1) != 0):
-				return fmt.Errorf("size of ring %s is %d bytes, expected a power of two from %d on", name, size, os.Getpagesize())
-			case ok && size > 0:
-				ms.MaxEntries = uint32(size)
-			}
-		}
-	}
-	sizeSlots(spec)
-	return nil
-}
-
-// maxMapEntries is Cilium's bound too.
-const maxMapEntries = 1 << 24
 
 // retire removes the pins of maps that only another version's programs use.
 func retire(object *Object, spec *ebpf.CollectionSpec, dir string, log *slog.Logger) error {

@@ -15,20 +15,26 @@ func (e *evaluation) datapath() {
 		if d == nil {
 			continue
 		}
-		e.report.Datapaths = append(e.report.Datapaths, Datapath{Node: name, Kernel: d.Kernel, Attach: d.Attach, Fallbacks: d.Fallbacks})
+		e.report.Datapaths = append(e.report.Datapaths, Datapath{Node: name, Kernel: d.Kernel, Attach: d.Attach, Fallbacks: d.Fallbacks, Pending: d.Pending})
 	}
 	if len(e.report.Datapaths) == 0 {
 		return
 	}
 	e.report.Components = append(e.report.Components, Component{Name: "datapath", State: OK, Detail: variants(e.report.Datapaths)})
+	e.noteByNode(func(d Datapath) []string { return d.Fallbacks }, "")
+	e.noteByNode(func(d Datapath) []string { return d.Pending }, "drain and reboot, or leave it")
+}
+
+// noteByNode notes each text once, with the nodes that say it.
+func (e *evaluation) noteByNode(texts func(Datapath) []string, todo string) {
 	nodes := map[string][]string{}
 	for _, d := range e.report.Datapaths {
-		for _, f := range d.Fallbacks {
-			nodes[f] = append(nodes[f], d.Node)
+		for _, text := range texts(d) {
+			nodes[text] = append(nodes[text], d.Node)
 		}
 	}
-	for _, f := range slices.Sorted(maps.Keys(nodes)) {
-		e.note(where(nodes[f]), f, "")
+	for _, text := range slices.Sorted(maps.Keys(nodes)) {
+		e.note(where(nodes[text]), text, todo)
 	}
 }
 

@@ -16,6 +16,8 @@ func TestVariantsOfTheDatapath(t *testing.T) {
 		}
 		return n
 	}
+	pending := network("tcx")
+	pending.Status.Datapath.Pending = []string{"a table keeps its size"}
 	for _, test := range []struct {
 		name         string
 		in           map[string]*v1alpha1.NodeNetwork
@@ -27,6 +29,8 @@ func TestVariantsOfTheDatapath(t *testing.T) {
 			detail: "tcx, kernel 6.12.1 on 2 of 3 nodes; clsact, kernel 6.1.3 on 1 of 3 nodes", note: "node a: clsact instead of tcx"},
 		{name: "many without", in: map[string]*v1alpha1.NodeNetwork{"a": network("clsact", "x"), "b": network("clsact", "x")},
 			detail: "clsact, kernel 6.1.3", note: "2 nodes, such as a: x"},
+		{name: "a size that waits", in: map[string]*v1alpha1.NodeNetwork{"a": network("tcx"), "b": pending},
+			detail: "tcx, kernel 6.12.1", note: "node b: a table keeps its size -> drain and reboot, or leave it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := &evaluation{networks: test.in}

@@ -79,6 +79,7 @@ type Datapath struct {
 	Kernel    string   `json:"kernel"`
 	Attach    string   `json:"attach"`
 	Fallbacks []string `json:"fallbacks,omitempty"`
+	Pending   []string `json:"pending,omitempty"`
 }
 
 // Workload counts a controller's pods.

@@ -3,6 +3,7 @@ package values
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +39,8 @@ type rule struct {
 	to func(v any) (set map[string]any, note string, err error)
 	// means says why each accepted value changes nothing; keyed by its text.
 	means map[string]string
+	// whole says why no number changes anything.
+	whole string
 	// accepts are the values of an old spelling, for the schema.
 	accepts []any
 	// options are those that act; each refuses a value that isn't right.
@@ -65,6 +68,9 @@ func rules() map[string]rule {
 		"egressMasqueradeInterfaces":                  {kind: textOrList, nullable: true},
 		"bpf.masquerade":                              {kind: boolean, nullable: true},
 		"bpf.masqueradePorts":                         {kind: text, check: checkPorts},
+		"bpf.mapDynamicSizeRatio":                     {kind: text, nullable: true, check: checkRatio},
+		"bpf.natMax":                                  {kind: superfluous, whole: "translated connections stand in the tables of all connections; bpf.ctTcpMax and bpf.ctAnyMax size them"},
+		"bpf.neighMax":                                {kind: superfluous, whole: "weft has no table of neighbours: each ENI's next hop is known"},
 		"bpf.ctTcpMax":                                {kind: integer, nullable: true, check: between(1024, 1<<24)},
 		"bpf.ctAnyMax":                                {kind: integer, nullable: true, check: between(1024, 1<<24)},
 		"extraConfig":                                 {kind: options, options: agentOptions()},
@@ -212,6 +218,13 @@ func fromKubeProxyReplacement(v any) (map[string]any, string, error) {
 func checkRing(v any) error {
 	if n, ok := asInt(v); !ok || n < 64<<10 || n > 1<<30 || n&(n-1) != 0 {
 		return fmt.Errorf("is %s, expected a power of two from 65536 to %d", show(v), 1<<30)
+	}
+	return nil
+}
+
+func checkRatio(v any) error {
+	if r, err := strconv.ParseFloat(asText(v), 64); err != nil || !(r >= 0 && r <= config.MaxSizeRatio) {
+		return fmt.Errorf("is %s, expected a part of the node's memory from 0 to %g, such as 0.0025", show(v), config.MaxSizeRatio)
 	}
 	return nil
 }

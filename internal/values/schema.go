@@ -63,6 +63,9 @@ func (c *Catalogue) leaf(name string) map[string]any {
 	case replacedBy:
 		return oneOf("an old spelling", append(append([]any{}, r.accepts...), textual(r.accepts)...)...)
 	case superfluous:
+		if r.whole != "" {
+			return map[string]any{"type": []string{"integer", "null"}, "description": "changes nothing in this version"}
+		}
 		values := variants(entry.def, nil)
 		accepted := make([]string, 0, len(r.means))
 		for v := range r.means {

@@ -147,6 +147,10 @@ func (k *check) implemented(name string, r rule, entry known, v any) {
 			k.result.Notes = append(k.result.Notes, fmt.Sprintf("%s=%s changes nothing: %s", name, asText(v), why))
 			return
 		}
+		if n, ok := asInt(v); ok && r.whole != "" && n >= 0 {
+			k.result.Notes = append(k.result.Notes, fmt.Sprintf("%s=%d changes nothing: %s", name, n, r.whole))
+			return
+		}
 		k.ignore(name, "%s is not implemented in this version; leave it out (the chart's default is %s)", show(v), show(entry.def))
 		return
 	}

@@ -110,7 +110,12 @@ uses doesn't depend on its traffic.
 | `+"`bpf.ctAnyMax`"+` | 262144 | what is beginning, and flows of other protocols; two entries each if masqueraded | the flow that was used least recently is forgotten |
 
 With the defaults: %s. A smaller node wants smaller tables: a quarter of both takes %s and still holds
-131072 connections. A table that exists keeps its size until the node is rebooted or drained.
+131072 connections. `+"`bpf.mapDynamicSizeRatio`"+` gives both tables together that part of each node's memory, two places in the first to one
+in the other, and not less than 131072 and 65536: 0.0025 is 20 MiB of 8 GiB, so those least ones, and 0.01 of 32 GiB is 829944 and 414972 connections. A size that is set wins.
+
+A table that exists keeps its size, or its connections would be lost: `+"`weft status`"+` names the nodes whose tables have another size than is
+configured. A reboot makes them anew. `+"`bpf.natMax` and `bpf.neighMax`"+` change nothing: translated connections stand in the same two tables, and
+neighbours in none.
 
 | map | entries | memory |
 | --- | --- | --- |

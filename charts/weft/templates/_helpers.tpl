@@ -143,6 +143,9 @@ egressMasqueradeInterfaces: {{ $masquerade | toJson }}
 bpf:
   masquerade: {{ ne (toString $v.bpf.masquerade) "false" }}
   masqueradePorts: {{ $v.bpf.masqueradePorts | toString | quote }}
+  {{- if not (kindIs "invalid" $v.bpf.mapDynamicSizeRatio) }}
+  mapDynamicSizeRatio: {{ $v.bpf.mapDynamicSizeRatio | float64 }}
+  {{- end }}
   {{- if not (kindIs "invalid" $v.bpf.ctTcpMax) }}
   ctTcpMax: {{ $v.bpf.ctTcpMax | int }}
   {{- end }}

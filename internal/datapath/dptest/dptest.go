@@ -418,6 +418,9 @@ func (d *Datapath) Probe() datapath.Features {
 	return datapath.Features{Kernel: "in memory", TCX: true, RedirectNeigh: true}
 }
 
+// KeptSizes is datapath.Datapath.KeptSizes: its maps have no sizes.
+func (d *Datapath) KeptSizes() []datapath.KeptSize { return nil }
+
 // Dump is datapath.Datapath.Dump.
 func (d *Datapath) Dump() (datapath.State, error) {
 	done, err := d.begin("Dump")

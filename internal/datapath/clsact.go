@@ -75,7 +75,7 @@ func (c *clsactAttacher) detach(hook Hook, ifindex int) error {
 }
 
 func (c *clsactAttacher) attached() ([]attachment, error) {
-	links, err := netlink.LinkList()
+	links, err := devices()
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
@@ -98,7 +98,7 @@ func (c *clsactAttacher) close() error { return nil }
 
 // ourFilters are those at our place on a device. A device without clsact, or gone since, has none.
 func ourFilters(hook Hook, device netlink.Link) ([]*netlink.BpfFilter, error) {
-	filters, err := netlink.FilterList(device, parent(hook))
+	filters, err := listed(func() ([]netlink.Filter, error) { return netlink.FilterList(device, parent(hook)) })
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}

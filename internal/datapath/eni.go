@@ -130,7 +130,7 @@ func (d *Datapath) keepNextHops(e ENI) error {
 }
 
 func keepNextHop(ifindex, family int, next netip.Addr) error {
-	neighbours, err := netlink.NeighList(ifindex, family)
+	neighbours, err := listed(func() ([]netlink.Neigh, error) { return netlink.NeighList(ifindex, family) })
 	if err != nil {
 		return fmt.Errorf("list its neighbours: %w", err)
 	}

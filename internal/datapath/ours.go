@@ -77,12 +77,12 @@ func closeAll(maps []*ebpf.Map) {
 
 // runningPrograms are our programs on the devices of this network namespace.
 func runningPrograms(tcx bool) ([]ebpf.ProgramID, error) {
-	devices, err := netlink.LinkList()
+	list, err := devices()
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
 	var out []ebpf.ProgramID
-	for _, d := range devices {
+	for _, d := range list {
 		for _, h := range Hooks() {
 			ids, err := programsAt(h, d, tcx)
 			if err != nil {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -273,11 +272,11 @@ func (t *tcxAttacher) attached() ([]attachment, error) {
 			seen[a] = true
 		}
 	}
-	devices, err := netlink.LinkList()
+	list, err := devices()
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
-	for _, d := range devices {
+	for _, d := range list {
 		for _, h := range Hooks() {
 			seen[attachment{h, d.Attrs().Index}] = true
 		}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,16 +26,17 @@ type tally struct {
 	mu                             sync.Mutex
 	done, resets, timeouts, wrongs uint64
 	other                          []error
-	gap                            time.Duration
+	missed                         []span
 	last                           time.Time
+	rate                           int // a second, if it is given; written before the first count
 }
 
 func (t *tally) count(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
-	if !t.last.IsZero() {
-		t.gap = max(t.gap, now.Sub(t.last))
+	if !t.last.IsZero() && now.Sub(t.last) >= worthNoting {
+		t.missed = append(t.missed, span{t.last, now})
 	}
 	switch {
 	case err == nil:
@@ -58,10 +60,11 @@ func (t *tally) rest() {
 	t.last = time.Time{}
 }
 
-func (t *tally) longest() time.Duration {
+// noted are the times in which nothing came.
+func (t *tally) noted() []span {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.gap
+	return slices.Clone(t.missed)
 }
 
 func (t *tally) bad() bool {
@@ -73,11 +76,27 @@ type flow struct {
 	client rig.Space
 	to     netip.AddrPort
 	name   string // of who should answer
+	udp    bool
+}
+
+func (p *pod) asks(s *server) flow { return flow{client: p.space, to: s.at(), name: s.name} }
+
+// datagrams asks the same by UDP.
+func (f flow) datagrams() flow {
+	f.udp = true
+	return f
+}
+
+func (f flow) network() string {
+	if f.udp {
+		return "udp"
+	}
+	return "tcp"
 }
 
 func (f flow) dial() (c net.Conn, err error) {
 	err = f.client.Do(func() error {
-		c, err = net.DialTimeout("tcp", f.to.String(), patience)
+		c, err = net.DialTimeout(f.network(), f.to.String(), patience)
 		return err
 	})
 	return c, err
@@ -119,14 +138,14 @@ const workers = 4
 // renew makes so many connections a second until ctx ends, with one exchange on each.
 func (f flow) renew(ctx context.Context, t *tally, perSecond int) error {
 	var g errgroup.Group
-	for range workers {
+	for i := range workers {
 		g.Go(func() error {
 			runtime.LockOSThread() // never unlocked: its namespace is the client's
 			if err := f.client.Enter(); err != nil {
 				return err
 			}
 			every := time.Second * workers / time.Duration(perSecond)
-			next := time.Now()
+			next := time.Now().Add(every * time.Duration(i) / workers)
 			for seq := uint64(1); ctx.Err() == nil; seq++ {
 				next = next.Add(every)
 				if behind := time.Since(next); behind > time.Second {
@@ -144,7 +163,7 @@ func (f flow) renew(ctx context.Context, t *tally, perSecond int) error {
 
 // once is a connection with one exchange, from the namespace of the calling thread.
 func (f flow) once(seq uint64) (err error) {
-	c, err := net.DialTimeout("tcp", f.to.String(), patience)
+	c, err := net.DialTimeout(f.network(), f.to.String(), patience)
 	if err != nil {
 		return err
 	}
@@ -174,14 +193,14 @@ func (n *network) churn(ctx context.Context, t *tally, pause time.Duration) erro
 			return err
 		}
 		t.rest()
-		f := flow{n.nodes[0].client.space, p.at(), p.name}
+		f := n.nodes[0].client.asks(p.server)
 		c, err := f.dial()
 		t.count(err)
-		for seq := uint64(1); err == nil && seq <= 20; seq++ {
+		for seq := uint64(1); err == nil && seq <= 100; seq++ {
 			if err = ask(c, p.name, seq, nil); err != nil || seq > 1 {
 				t.count(err)
 			}
-			wait(ctx, pause/20)
+			wait(ctx, pause/100)
 		}
 		if c != nil {
 			c.Close()

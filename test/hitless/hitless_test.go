@@ -51,6 +51,11 @@ func TestTally(t *testing.T) {
 	if o := (outcome{tallies: []*tally{{}}}); o.err() == nil {
 		t.Error("traffic that did nothing passes")
 	}
+	now := time.Now()
+	slow := outcome{tallies: []*tally{{done: 10, rate: 100}}, phases: []phase{{from: now, to: now.Add(time.Second)}}}
+	if slow.err() == nil {
+		t.Error("a tenth of the connections passes")
+	}
 	if o := (outcome{wrong: 1}); o.err() == nil {
 		t.Error("a payload at another's server passes")
 	}
@@ -89,14 +94,32 @@ func TestPacketsDiffer(t *testing.T) {
 }
 
 func TestFloodedErr(t *testing.T) {
-	fine := flooded{sent: 10, arrived: 10}
-	if err := fine.err(); err != nil {
+	fine := func() flooded {
+		f := flooded{sent: 10, arrived: 10, counted: map[string]uint64{}}
+		for _, k := range kinds() {
+			if k.reason != "" {
+				f.counted[k.reason] = 7
+			}
+		}
+		f.storms = []storm{{weft: true, passed: 7 * uint64(len(f.counted))}, {passed: 1 << 40}}
+		return f
+	}
+	f := fine()
+	if err := f.err(); err != nil {
 		t.Error(err)
 	}
-	for name, f := range map[string]flooded{
-		"none arrived": {sent: 10, arrived: 9}, "a connection lost": {lost: 1},
-		"memory": {memoryAfter: memoryBound + 1}, "log": {logGrew: logBound + 1},
+	for name, spoil := range map[string]func(*flooded){
+		"none arrived":      func(f *flooded) { f.arrived = 9 },
+		"a connection lost": func(f *flooded) { f.lost = 1 },
+		"memory":            func(f *flooded) { f.memoryAfter = memoryBound + 1 },
+		"log":               func(f *flooded) { f.logGrew = logBound + 1 },
+		"no bad packets":    func(f *flooded) { f.storms = nil },
+		"one uncounted":     func(f *flooded) { f.storms[0].passed++ },
+		"a kind gets by":    func(f *flooded) { f.counted["source-address"], f.counted["sent"] = 0, 100 },
+		"notes count twice": func(f *flooded) { f.storms[0].passed++; f.counted["note-ct-full"] = 100 },
 	} {
+		f := fine()
+		spoil(&f)
 		if f.err() == nil {
 			t.Errorf("%s: no error", name)
 		}
@@ -105,7 +128,7 @@ func TestFloodedErr(t *testing.T) {
 
 // A short form of what `make hitless` does for minutes.
 func TestAgentsComeAndGo(t *testing.T) {
-	report := command(t, "-time", "12s", "-upsets", "4", "-rate", "50")
+	report := command(t, "-time", "12s", "-rounds", "1", "-rate", "50")
 	for _, want := range []string{"upgraded to other map layouts: 1 times", "| requests to the world, masqueraded |"} {
 		if !strings.Contains(report, want) {
 			t.Errorf("found\n%s\nexpected %q in it", report, want)

@@ -15,15 +15,13 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/test/rig"
 )
 
 type options struct {
 	time   time.Duration
-	upsets int
+	rounds int
 	rate   int
 	bin    string
 	report string
@@ -34,16 +32,16 @@ type options struct {
 const inside = "WEFT_HITLESS_INSIDE"
 
 func main() {
-	if child, err := rig.Child(os.Args); child {
+	if child, err := children(os.Args); child {
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "agent:", err)
+			fmt.Fprintln(os.Stderr, "hitless:", err)
 			os.Exit(1)
 		}
 		return
 	}
 	var o options
 	flag.DurationVar(&o.time, "time", 5*time.Minute, "how long")
-	flag.IntVar(&o.upsets, "upsets", 20, "how many times the agents are replaced")
+	flag.IntVar(&o.rounds, "rounds", 20, "how many times the agents are killed, stopped, upgraded and taken back")
 	flag.IntVar(&o.rate, "rate", 500, "new connections a second, on each of the two paths")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
 	flag.BoolVar(&o.flood, "flood", false, "flood small tables instead, and look at who was there before")
@@ -58,6 +56,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "hitless:", err)
 		os.Exit(1)
 	}
+}
+
+// children are what this program runs as beside itself.
+func children(args []string) (bool, error) {
+	switch {
+	case len(args) == 2 && args[1] == pulseArg:
+		return true, pulseChild(os.Stdin, os.Stdout)
+	case len(args) == 3 && args[1] == burnArg:
+		return true, burnChild(args[2])
+	}
+	return rig.Child(args)
 }
 
 // reenter runs this program again in a mount namespace of its own.
@@ -89,11 +98,11 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	var sizes datapath.Sizes
+	like, idle := rig.Spec{Plugin: plugin}, 2
 	if o.flood {
-		sizes = datapath.Sizes{ConntrackTCP: tableSize, ConntrackAny: tableSize}
+		idle, like.Metrics, like.Sizes = 0, metricsAt, datapath.Sizes{ConntrackTCP: tableSize, ConntrackAny: tableSize}
 	}
-	n, err := build(ctx, dir, plugin, sizes)
+	n, err := build(ctx, dir, idle, like)
 	if err != nil {
 		return err
 	}
@@ -114,72 +123,4 @@ func run(ctx context.Context, o options) (err error) {
 		}
 	}
 	return out.err()
-}
-
-// measure sends traffic until the agents have gone through everything.
-func (n *network) measure(ctx context.Context, o options) (*outcome, error) {
-	out := &outcome{}
-	second, err := n.nodes[0].second(ctx, &n.wrong)
-	if err != nil {
-		return nil, err
-	}
-	exposed, err := second.expose()
-	if err != nil {
-		return nil, err
-	}
-	a, b := n.nodes[0], n.nodes[1]
-	far := flow{a.client.space, b.server.at(), b.server.name}
-	near := flow{a.client.space, a.server.at(), a.server.name}
-	away := flow{a.client.space, n.world.at(), n.world.name}
-	port := flow{n.vpc, exposed, second.name}
-
-	before, err := n.retransmitted()
-	if err != nil {
-		return nil, err
-	}
-	began := time.Now()
-	// Traffic ends after the last that happens to the agents, and not because of it.
-	traffic, end := context.WithCancel(ctx)
-	defer end()
-	var g errgroup.Group
-	start := func(name string, f func(t *tally) error) {
-		t := &tally{name: name}
-		out.tallies = append(out.tallies, t)
-		g.Go(func() error {
-			if err := f(t); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	const often = time.Millisecond
-	block := make([]byte, 256<<10)
-	start("throughput to the other node", func(t *tally) error { return far.keep(traffic, t, often, block) })
-	start("throughput on one node", func(t *tally) error { return near.keep(traffic, t, often, block) })
-	start("requests to the other node", func(t *tally) error { return far.keep(traffic, t, often, nil) })
-	start("requests on one node", func(t *tally) error { return near.keep(traffic, t, often, nil) })
-	start("requests to the world, masqueraded", func(t *tally) error { return away.keep(traffic, t, often, nil) })
-	start("requests from the world by a node port, to a pod on a secondary ENI", func(t *tally) error { return port.keep(traffic, t, often, nil) })
-	start("new connections to the other node", func(t *tally) error { return far.renew(traffic, t, o.rate) })
-	start("new connections on one node", func(t *tally) error { return near.renew(traffic, t, o.rate) })
-	start("new connections to the world, masqueraded", func(t *tally) error { return away.renew(traffic, t, max(workers, o.rate/10)) })
-	start("new connections from the world by a node port", func(t *tally) error { return port.renew(traffic, t, max(workers, o.rate/10)) })
-	start("pods that come and go", func(t *tally) error { return n.churn(traffic, t, time.Second) })
-
-	wait(ctx, o.time/5)
-	quiet, err := n.retransmitted()
-	if err == nil {
-		out.quiet, out.quietGap, out.quietRetransmitted = time.Since(began), out.longest(), quiet-before
-		began = time.Now()
-		err = n.disturb(ctx, o, &out.history)
-		out.took = time.Since(began)
-	}
-	end()
-	if err := errors.Join(err, g.Wait(), ctx.Err()); err != nil {
-		return nil, err
-	}
-	out.wrong = n.wrong.Load()
-	after, err := n.retransmitted()
-	out.retransmitted = after - quiet
-	return out, err
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/test/rig"
 )
 
@@ -34,9 +33,13 @@ const (
 type network struct {
 	vpc   rig.Space
 	nodes []*node
-	wrong atomic.Uint64 // what servers were sent that was meant for others
-	world *server
-	undo  []func() error
+	// idle are nodes with agents and pods, and without traffic.
+	idle []*node
+	// second is a pod on the first node's secondary ENI.
+	second *pod
+	wrong  atomic.Uint64 // what servers were sent that was meant for others
+	world  *server
+	undo   []func() error
 }
 
 // node is a machine with an agent.
@@ -73,7 +76,7 @@ func (n *network) space(settings ...string) (rig.Space, error) {
 }
 
 // build makes everything and starts the agents.
-func build(ctx context.Context, dir, plugin string, sizes datapath.Sizes) (n *network, err error) {
+func build(ctx context.Context, dir string, idle int, like rig.Spec) (n *network, err error) {
 	n = &network{}
 	defer func() {
 		if err != nil {
@@ -86,18 +89,25 @@ func build(ctx context.Context, dir, plugin string, sizes datapath.Sizes) (n *ne
 	if err := n.vpc.Do(func() error { return addresses("lo", router, outside) }); err != nil {
 		return nil, err
 	}
-	for i, enis := range []int{2, 1} {
-		one, err := n.node(ctx, i, enis, rig.Spec{Name: fmt.Sprintf("node-%d", i), Dir: filepath.Join(dir, fmt.Sprint(i)), Plugin: plugin, AddWait: 5 * time.Second, Sizes: sizes})
+	for i := range 2 + idle {
+		enis := 1 + (i+1)%2 // so that one of the idle nodes is like the first, and the other like the second
+		spec := like
+		spec.Name, spec.Dir, spec.AddWait = fmt.Sprintf("node-%d", i), filepath.Join(dir, fmt.Sprint(i)), 5*time.Second
+		one, err := n.node(ctx, i, enis, spec)
 		if err != nil {
 			return nil, err
 		}
-		n.nodes = append(n.nodes, one)
+		if i < 2 {
+			n.nodes = append(n.nodes, one)
+		} else {
+			n.idle = append(n.idle, one)
+		}
 	}
 	if n.world, err = serve(n.vpc, "world", netip.MustParseAddr(outside), &n.wrong); err != nil {
 		return nil, err
 	}
 	n.undo = append(n.undo, n.world.close)
-	for _, one := range n.nodes {
+	for _, one := range slices.Concat(n.nodes, n.idle) {
 		if one.client, err = one.pod(ctx, "client", &n.wrong); err != nil {
 			return nil, err
 		}
@@ -108,7 +118,8 @@ func build(ctx context.Context, dir, plugin string, sizes datapath.Sizes) (n *ne
 	return n, nil
 }
 
-func (n *network) node(ctx context.Context, i, enis int, spec rig.Spec) (*node, error) {
+// machine is a node without an agent.
+func (n *network) machine(i, enis int, spec rig.Spec) (*node, error) {
 	out := &node{spec: spec}
 	var err error
 	if out.space, err = n.space("ipv4/ip_forward=1", "ipv4/conf/all/rp_filter=0", "ipv4/conf/default/rp_filter=0"); err != nil {
@@ -127,6 +138,14 @@ func (n *network) node(ctx context.Context, i, enis int, spec rig.Spec) (*node, 
 		} else {
 			out.spec.More = append(out.spec.More, a)
 		}
+	}
+	return out, nil
+}
+
+func (n *network) node(ctx context.Context, i, enis int, spec rig.Spec) (*node, error) {
+	out, err := n.machine(i, enis, spec)
+	if err != nil {
+		return nil, err
 	}
 	// What agents pin outlives them.
 	if err := errors.Join(os.MkdirAll(out.spec.BPFFS(), 0o755), unix.Mount("bpf", out.spec.BPFFS(), "bpf", 0, "")); err != nil {

@@ -7,20 +7,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
 // outcome is what a run ends with.
 type outcome struct {
-	tallies       []*tally
-	history       history
-	wrong         uint64
-	retransmitted uint64
-	took          time.Duration
-	// The time before anything happened to the agents, for comparison.
-	quiet, quietGap    time.Duration
-	quietRetransmitted uint64
+	tallies []*tally
+	phases  []phase
+	gaps    []gap
+	history history
+	wrong   uint64
 }
 
 // err says what must not have happened.
@@ -29,6 +25,12 @@ func (o *outcome) err() error {
 	for _, t := range o.tallies {
 		if t.bad() {
 			bad = append(bad, fmt.Sprintf("%s: %d done, %d resets, %d time-outs, %d wrong deliveries, other errors %v", t.name, t.done, t.resets, t.timeouts, t.wrongs, t.other[:min(3, len(t.other))]))
+		}
+	}
+	for _, t := range o.tallies {
+		// A machine that is busy makes fewer; a test of half as many would be another test.
+		if a := float64(t.done) / o.took().Seconds(); t.rate > 0 && o.took() > 0 && a < float64(t.rate)/2 {
+			bad = append(bad, fmt.Sprintf("%s: %.0f a second, expected about %d: the machine is too busy for this test", t.name, a, t.rate))
 		}
 	}
 	if o.wrong > 0 {
@@ -40,60 +42,116 @@ func (o *outcome) err() error {
 	return nil
 }
 
-func (o *outcome) longest() (out time.Duration) {
-	for _, t := range o.tallies {
-		out = max(out, t.longest())
+func (o *outcome) verdict() string {
+	if o.err() != nil {
+		return "**Failed.**"
 	}
-	return out
+	return "**Passed**: no reset, no time-out, no wrong delivery."
+}
+
+// took is all the time in which traffic flowed.
+func (o *outcome) took() time.Duration {
+	if len(o.phases) == 0 {
+		return 0
+	}
+	return o.phases[len(o.phases)-1].to.Sub(o.phases[0].from)
+}
+
+// longest is the longest gap of that traffic in a list that begins with the longest.
+func longest(list []gap, traffic string) string {
+	for _, g := range list {
+		if traffic == "" || g.traffic == traffic {
+			return short(g.length())
+		}
+	}
+	return "under " + worthNoting.String()
+}
+
+func short(d time.Duration) string { return d.Round(time.Millisecond).String() }
+
+// phase finds a part of the run.
+func (o *outcome) phase(name string) phase {
+	for _, p := range o.phases {
+		if p.name == name {
+			return p
+		}
+	}
+	return phase{}
 }
 
 func (o *outcome) draw(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(t, "traffic\texchanges\tresets\ttime-outs\twrong\tlongest gap")
-	for _, f := range o.tallies {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%d\t%s\n", f.name, f.done, f.resets, f.timeouts, f.wrongs, f.gap.Round(time.Millisecond))
+	var b strings.Builder
+	b.WriteString(o.verdict() + "\n\nWhat happened to both nodes:\n\n")
+	for _, l := range o.history.lines {
+		fmt.Fprintf(&b, "- %s\n", l)
 	}
-	if err := t.Flush(); err != nil {
-		return err
+	worst := during(o.gaps, o.phase(replaced))
+	b.WriteString("\n| traffic | exchanges | a second | resets | time-outs | wrong deliveries | longest gap while agents were replaced |\n| --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, t := range o.tallies {
+		fmt.Fprintf(&b, "| %s | %d | %.0f | %d | %d | %d | %s |\n", t.name, t.done, float64(t.done)/o.took().Seconds(), t.resets, t.timeouts, t.wrongs, longest(worst, t.name))
 	}
-	_, err := fmt.Fprintf(w, "%s\n", o.sum())
+	fmt.Fprintf(&b, "\nPayloads that servers got and that were meant for others: %d.\n\n", o.wrong)
+	b.WriteString(aboutGaps)
+	b.WriteString("| what happened | for | times on each | longest gap | longest rest | moments over 50ms, a minute | over 100ms | over 200ms | segments sent again, a second | of them probes | arrived twice | timers that ran out |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, p := range o.phases {
+		list := during(o.gaps, p)
+		minutes, seconds := p.length().Minutes(), p.length().Seconds()
+		fmt.Fprintf(&b, "| %s | %s | %d | %s | %s |", p.name, p.length().Round(time.Second), p.times, longest(list, ""), short(longestRest(list)))
+		for _, d := range []time.Duration{50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond} {
+			fmt.Fprintf(&b, " %.1f |", float64(over(list, d))/minutes)
+		}
+		for _, n := range []uint64{p.segments.again, p.segments.probes, p.segments.twice, p.segments.timeouts} {
+			fmt.Fprintf(&b, " %.1f |", float64(n)/seconds)
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "\nAn agent used %s of CPU time from its start to its replacement.\n\nThe longest moments while agents were replaced, and those with the longest rest:\n\n| traffic | gap | the machine stood still | no CPU for anybody new | none for the asker | rest | what came last to the agents |\n| --- | --- | --- | --- | --- | --- | --- |\n", short(o.history.each()))
+	for _, g := range append(apart(worst, 6), apart(byRest(worst), 6)...) {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n", g.traffic, short(g.length()), short(g.machine), short(g.users), short(g.asker), short(g.rest()), o.history.before(g.span))
+	}
+	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func (o *outcome) sum() string {
-	return fmt.Sprintf("In %s the longest gap was %s, and %d TCP segments were sent again (%.1f a second). In the %s before, with agents that nothing happened to, %s and %d (%.1f a second).",
-		o.took.Round(time.Second), o.longest().Round(time.Millisecond), o.retransmitted, float64(o.retransmitted)/o.took.Seconds(),
-		o.quiet.Round(time.Second), o.quietGap.Round(time.Millisecond), o.quietRetransmitted, float64(o.quietRetransmitted)/o.quiet.Seconds())
 }
 
 // write makes the report that is kept.
 func (o *outcome) write(path, command string) error {
+	var b strings.Builder
+	heading(&b, "Traffic while agents come and go", command)
+	b.WriteString(about)
+	if err := o.draw(&b); err != nil {
+		return err
+	}
+	return keepReport(path, b.String())
+}
+
+func heading(w io.Writer, title, command string) {
 	commit, err := exec.Command("git", "rev-parse", "--short=12", "HEAD").Output()
 	if err != nil {
 		commit = []byte("unknown")
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Traffic while agents come and go\n\nWritten by `%s` at commit %s, %s.\n\n", command, strings.TrimSpace(string(commit)), time.Now().UTC().Format(time.DateOnly))
-	b.WriteString(about)
-	for _, l := range o.history.lines {
-		fmt.Fprintf(&b, "- %s\n", l)
-	}
-	b.WriteString("\n| traffic | exchanges | resets | time-outs | wrong deliveries | longest gap |\n| --- | --- | --- | --- | --- | --- |\n")
-	for _, f := range o.tallies {
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s |\n", f.name, f.done, f.resets, f.timeouts, f.wrongs, f.gap.Round(time.Millisecond))
-	}
-	fmt.Fprintf(&b, "\nPayloads that servers got and that were meant for others: %d.\n\n%s\n", o.wrong, o.sum())
+	fmt.Fprintf(w, "# %s\n\nWritten by `%s` at commit %s, %s.\n\n", title, command, strings.TrimSpace(string(commit)), time.Now().UTC().Format(time.DateOnly))
+}
+
+func keepReport(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(b.String()), 0o644)
+	return os.WriteFile(path, []byte(text), 0o644)
 }
 
 const about = `Two nodes that are network namespaces, the first with two ENIs, joined by a VPC that drops what comes by
 another ENI than its source's. Every payload names its receiver, every answer its sender. An exchange that waits
-5 s is a time-out. A gap is the time between two exchanges of one kind; it holds the machine's own pauses, and the
-time that a lost packet needs to be sent again.
+5 s is a time-out; a datagram that is lost is one, too, for nobody sends it again.
 
-What happened to both nodes meanwhile:
+`
+
+const aboutGaps = `A gap is the time between two answers to one kind of traffic. On each processor a thread of the highest priority sleeps a
+millisecond at a time: what it was late by, the machine (or what it runs on) stood still. A thread of ordinary priority does the same: what
+it was late by besides, there was no CPU for anybody. And so does one of the process that asks. What remains of a gap is its rest; a
+lost packet, which is sent again after 200 ms at the soonest, would be there.
+
+The same traffic flowed while nothing happened, while processes used as much CPU as agents do when they are replaced, and while the
+agents of two other nodes of this machine were replaced, through which none of it passes. TCP sends a segment again, too, when
+the answer to it is late ("probes"); one that arrived twice wasn't lost.
 
 `

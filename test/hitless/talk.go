@@ -54,6 +54,7 @@ func decode(b []byte) header {
 type server struct {
 	name     string
 	listener net.Listener
+	datagram net.PacketConn
 	wrong    *atomic.Uint64
 	group    errgroup.Group
 
@@ -64,13 +65,19 @@ type server struct {
 func serve(s rig.Space, name string, addr netip.Addr, wrong *atomic.Uint64) (*server, error) {
 	out := &server{name: name, wrong: wrong, conns: map[net.Conn]bool{}}
 	err := s.Do(func() (err error) {
-		out.listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, port).String())
+		if out.listener, err = net.Listen("tcp", netip.AddrPortFrom(addr, port).String()); err != nil {
+			return err
+		}
+		if out.datagram, err = net.ListenPacket("udp", netip.AddrPortFrom(addr, port).String()); err != nil {
+			err = errors.Join(err, out.listener.Close())
+		}
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("server %s: %w", name, err)
 	}
 	out.group.Go(out.run)
+	out.group.Go(out.runDatagrams)
 	return out, nil
 }
 
@@ -90,6 +97,25 @@ func (s *server) run() error {
 			s.mu.Unlock()
 			return c.Close()
 		})
+	}
+}
+
+// runDatagrams answers each by one; the client judges whether it comes.
+func (s *server) runDatagrams() error {
+	b := make([]byte, headerSize+1)
+	for {
+		n, from, err := s.datagram.ReadFrom(b)
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil || n != headerSize {
+			continue
+		}
+		h := decode(b)
+		if h.name != s.name {
+			s.wrong.Add(1)
+		}
+		s.datagram.WriteTo(header{name: s.name, seq: h.seq}.encode(), from) //nolint:errcheck // the client's to see
 	}
 }
 
@@ -114,7 +140,7 @@ func (s *server) answer(c net.Conn) {
 }
 
 func (s *server) close() error {
-	err := s.listener.Close()
+	err := errors.Join(s.listener.Close(), s.datagram.Close())
 	s.mu.Lock()
 	for c := range s.conns {
 		c.SetDeadline(time.Now())

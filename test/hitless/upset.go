@@ -1,81 +1,153 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
+	"sync"
 	"time"
 
+	"github.com/weft-cni/weft/internal/agent"
+	"github.com/weft-cni/weft/internal/agentapi"
 	"github.com/weft-cni/weft/test/rig"
 )
 
 // upset is something that happens to the agents while traffic flows.
 type upset struct {
 	name string
-	do   func(ctx context.Context, n *node) error
+	end  func(*rig.Agent) error
+	next bool
 }
 
 // upsets follow each other in turn: the later version's agent takes over from this one's, and is killed for
 // the way back.
 func upsets() []upset {
 	return []upset{
-		{"killed and started", func(ctx context.Context, n *node) error { return n.replace(ctx, (*rig.Agent).Kill, false) }},
-		{"stopped and started", func(ctx context.Context, n *node) error { return n.replace(ctx, (*rig.Agent).Stop, false) }},
-		{"upgraded to other map layouts", func(ctx context.Context, n *node) error { return n.replace(ctx, (*rig.Agent).Stop, true) }},
-		{"killed and taken back to the version before", func(ctx context.Context, n *node) error { return n.replace(ctx, (*rig.Agent).Kill, false) }},
+		{"killed and started", (*rig.Agent).Kill, false},
+		{"stopped and started", (*rig.Agent).Stop, false},
+		{"upgraded to other map layouts", (*rig.Agent).Stop, true},
+		{"killed and taken back to the version before", (*rig.Agent).Kill, false},
 	}
 }
 
-// replace ends the agent and starts the next one.
-func (n *node) replace(ctx context.Context, end func(*rig.Agent) error, next bool) error {
-	old := n.agent
-	n.agent = nil
-	if err := end(old); err != nil {
-		return fmt.Errorf("end of the agent of %s: %w", n.spec.Name, err)
-	}
-	n.spec.Next = next
-	var err error
-	n.agent, err = rig.Start(ctx, n.space, n.spec)
-	return err
+// history is what was done to the agents, and when.
+type history struct {
+	lines []string
+
+	mu      sync.Mutex
+	moments []moment
+	// used is the processor time of agents that were replaced.
+	used  time.Duration
+	ended int
 }
 
-// history is what was done to the agents.
-type history struct{ lines []string }
+// moment is when something happened to an agent, or in it.
+type moment struct {
+	at         time.Time
+	node, what string
+}
 
 func (h *history) add(format string, a ...any) {
 	h.lines = append(h.lines, fmt.Sprintf(format, a...))
 	fmt.Fprintln(os.Stderr, h.lines[len(h.lines)-1])
 }
 
-// disturb upsets both nodes so many times over most of the time, leaves the nodes without agents for a part
-// of it, and ends with agents that are replaced every 2 s.
+func (h *history) mark(node, what string, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.moments = append(h.moments, moment{at, node, what})
+}
+
+func (h *history) spent(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.used += d
+	h.ended++
+}
+
+// each is what an agent uses from its start to its replacement.
+func (h *history) each() time.Duration { return h.used / time.Duration(max(1, h.ended)) }
+
+// replace ends the agent and starts the next one.
+func (n *node) replace(ctx context.Context, u upset, h *history) error {
+	old := n.agent
+	n.agent = nil
+	h.mark(n.spec.Name, "ends", time.Now())
+	if err := u.end(old); err != nil {
+		return fmt.Errorf("end of the agent of %s: %w", n.spec.Name, err)
+	}
+	h.spent(old.Used())
+	n.spec.Next = u.next
+	h.mark(n.spec.Name, "starts", time.Now())
+	var err error
+	if n.agent, err = rig.Start(ctx, n.space, n.spec); err != nil {
+		return err
+	}
+	return n.steps(ctx, h)
+}
+
+// steps notes when the new agent was through with which part of its start.
+func (n *node) steps(ctx context.Context, h *history) error {
+	var b bytes.Buffer
+	if err := agentapi.NewClient(n.spec.APISocket()).Get(ctx, "/v1/status", &b); err != nil {
+		return fmt.Errorf("agent of %s: %w", n.spec.Name, err)
+	}
+	var got agent.Health
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil {
+		return fmt.Errorf("status of the agent of %s: %w", n.spec.Name, err)
+	}
+	for _, s := range got.Steps {
+		if s.State == "done" {
+			h.mark(n.spec.Name, s.Name, s.Since)
+		}
+	}
+	return nil
+}
+
+// rounds upsets the nodes in every way, so many times over, one upset each so often.
+func rounds(ctx context.Context, nodes []*node, times int, every time.Duration, h *history) (map[string]int, error) {
+	counts := map[string]int{}
+	for range times {
+		for _, u := range upsets() {
+			next := time.Now().Add(every)
+			for _, one := range nodes {
+				if err := one.replace(ctx, u, h); err != nil {
+					return counts, fmt.Errorf("%s: %w", u.name, err)
+				}
+			}
+			counts[u.name]++
+			wait(ctx, time.Until(next))
+		}
+	}
+	return counts, nil
+}
+
+// every is how often agents are replaced, with a share of the time left for what else is done to them.
+func (o options) every() time.Duration {
+	return o.time * 7 / 10 / time.Duration(max(1, o.rounds*len(upsets())))
+}
+
+// disturb upsets both nodes over most of the time, leaves the nodes without agents for a part of it, and
+// ends with agents that are replaced every 2 s.
 func (n *network) disturb(ctx context.Context, o options, h *history) error {
 	began := time.Now()
-	share := o.time * 6 / 10 / time.Duration(max(1, o.upsets))
-	kinds := upsets()
-	counts := map[string]int{}
-	for i := range o.upsets {
-		u := kinds[i%len(kinds)]
-		next := time.Now().Add(share)
-		for _, one := range n.nodes {
-			if err := u.do(ctx, one); err != nil {
-				return fmt.Errorf("%s: %w", u.name, err)
-			}
-		}
-		counts[u.name]++
-		wait(ctx, time.Until(next))
+	counts, err := rounds(ctx, n.nodes, o.rounds, o.every(), h)
+	if err != nil {
+		return err
 	}
-	for _, u := range kinds {
+	for _, u := range upsets() {
 		h.add("agents %s: %d times", u.name, counts[u.name])
 	}
-	away := o.time * 2 / 10
+	away := o.time * 15 / 100
 	for _, one := range n.nodes {
 		if err := errors.Join(one.agent.Kill(), ctx.Err()); err != nil {
 			return err
 		}
 		one.agent = nil
+		h.mark(one.spec.Name, "is away", time.Now())
 	}
 	wait(ctx, away)
 	h.add("no agent for %s", away.Round(time.Second))
@@ -89,6 +161,7 @@ func (n *network) disturb(ctx context.Context, o options, h *history) error {
 				}
 				one.agent = nil
 			}
+			h.mark(one.spec.Name, "starts", time.Now())
 			var err error
 			if last && ctx.Err() == nil {
 				one.agent, err = rig.Start(ctx, one.space, one.spec)
@@ -105,49 +178,16 @@ func (n *network) disturb(ctx context.Context, o options, h *history) error {
 	return nil
 }
 
-// retransmitted sums up the TCP segments that were sent again.
-func (n *network) retransmitted() (uint64, error) {
-	spaces := []rig.Space{n.vpc}
-	for _, one := range n.nodes {
-		spaces = append(spaces, one.client.space, one.server.space)
-	}
-	var sum uint64
-	for _, s := range spaces {
-		err := s.Do(func() error {
-			b, err := os.ReadFile("/proc/thread-self/net/snmp")
-			if err != nil {
-				return err
-			}
-			v, err := snmp(string(b), "Tcp", "RetransSegs")
-			sum += v
-			return err
-		})
-		if err != nil {
-			return 0, err
-		}
-	}
-	return sum, nil
-}
-
-// snmp finds a counter in the kernel's table of names and values.
-func snmp(table, protocol, name string) (uint64, error) {
-	var names []string
-	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 || fields[0] != protocol+":" {
-			continue
-		}
-		if names == nil {
-			names = fields
-			continue
-		}
-		for i, f := range names {
-			if f == name && i < len(fields) {
-				var v uint64
-				_, err := fmt.Sscan(fields[i], &v)
-				return v, err
+// repeat does the thing once for each node so often, for as long as is given.
+func repeat(ctx context.Context, nodes int, during, every time.Duration, do func() error) (times int, err error) {
+	for end := time.Now().Add(during); time.Now().Before(end) && ctx.Err() == nil; times++ {
+		next := time.Now().Add(every)
+		for range nodes {
+			if err := do(); err != nil {
+				return times, err
 			}
 		}
+		wait(ctx, time.Until(next))
 	}
-	return 0, fmt.Errorf("the kernel counts no %s %s", protocol, name)
+	return times, nil
 }

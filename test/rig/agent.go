@@ -20,6 +20,7 @@ import (
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/agent"
 	"github.com/weft-cni/weft/internal/config"
+	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/datapath/next"
 	"github.com/weft-cni/weft/internal/nodehealth"
@@ -48,6 +49,8 @@ type Spec struct {
 	AddWait time.Duration
 	// Config is the agent's configuration; nil: the defaults.
 	Config *config.Config
+	// Metrics is the address that the agent serves its metrics on; empty: none.
+	Metrics string
 	// Program is one whose main calls Child; empty: this one.
 	Program string
 }
@@ -58,6 +61,7 @@ func (s Spec) BinDir() string     { return filepath.Join(s.Dir, "bin") }
 func (s Spec) RunDir() string     { return filepath.Join(s.Dir, "run") }
 func (s Spec) Conflist() string   { return filepath.Join(s.ConfDir(), "05-weft.conflist") }
 func (s Spec) BPFFS() string      { return filepath.Join(s.Dir, "bpf") }
+func (s Spec) APISocket() string  { return filepath.Join(s.RunDir(), filepath.Base(contract.APISocket)) }
 func (s Spec) LogFile() string    { return filepath.Join(s.Dir, "agent.log") }
 func (s Spec) sandboxes() string  { return filepath.Join(s.Dir, "sandboxes") }
 func (s Spec) stateDir() string   { return filepath.Join(s.Dir, "state") }
@@ -201,6 +205,11 @@ func (a *Agent) Stop() error {
 	return errors.Join(a.stdin.Close(), a.cmd.Wait(), a.log.Close())
 }
 
+// Used is the processor time that an agent took that has ended.
+func (a *Agent) Used() time.Duration {
+	return a.cmd.ProcessState.UserTime() + a.cmd.ProcessState.SystemTime()
+}
+
 // Process is the agent's, as /proc knows it.
 func (a *Agent) Process() int { return a.cmd.Process.Pid }
 
@@ -260,7 +269,7 @@ func (s Spec) options() agent.Options {
 			}
 			return datapath.Open(cfg)
 		},
-		AddWait: s.AddWait, CollectEvery: time.Minute, Version: "rig", Log: log,
+		MetricsAddress: s.Metrics, AddWait: s.AddWait, CollectEvery: time.Minute, Version: "rig", Log: log,
 	}
 }
 

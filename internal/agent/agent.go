@@ -63,7 +63,8 @@ type Options struct {
 
 	HealthAddress, MetricsAddress string
 	// AddWait bounds how long an ADD waits for a free address; CollectEvery is the period of the
-	// comparison with the runtime, GuardEvery that of looking whether the programs are attached.
+	// comparison with the runtime, GuardEvery that of looking whether the programs are attached. Neither
+	// may be 0: it would be all that a processor does.
 	AddWait, CollectEvery, GuardEvery time.Duration
 	Version                           string
 	Log                               *slog.Logger
@@ -104,6 +105,9 @@ type agent struct {
 
 // Run is the agent's life. It ends with ctx or with an error; pods go on either way.
 func Run(ctx context.Context, o Options) error {
+	if o.CollectEvery <= 0 || o.GuardEvery <= 0 {
+		return fmt.Errorf("the period of the comparison with the runtime is %s and that of the look at the programs %s, expected more than 0", o.CollectEvery, o.GuardEvery)
+	}
 	a := &agent{
 		Options: o, paths: paths{run: o.RunDir, state: o.StateDir}, progress: newProgress(),
 		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()}, tell: make(chan struct{}, 1),

@@ -56,3 +56,12 @@ func attached(pin string) error {
 	}
 	return nil
 }
+
+// A period that was forgotten would keep a processor busy.
+func TestPeriodsAreAsked(t *testing.T) {
+	for _, o := range []Options{{}, {CollectEvery: time.Second}, {GuardEvery: time.Second}} {
+		if err := Run(t.Context(), o); err == nil {
+			t.Errorf("an agent lives with %s and %s", o.CollectEvery, o.GuardEvery)
+		}
+	}
+}

@@ -269,7 +269,7 @@ func (s Spec) options() agent.Options {
 			}
 			return datapath.Open(cfg)
 		},
-		MetricsAddress: s.Metrics, AddWait: s.AddWait, CollectEvery: time.Minute, Version: "rig", Log: log,
+		MetricsAddress: s.Metrics, AddWait: s.AddWait, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: "rig", Log: log,
 	}
 }
 

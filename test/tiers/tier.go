@@ -1,15 +1,15 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -20,6 +20,7 @@ const exitCouldNotRun = 77
 
 type tier struct {
 	name    string
+	lane    string
 	limit   time.Duration
 	command string
 }
@@ -35,11 +36,13 @@ const (
 type result struct {
 	tier  tier
 	state state
+	began time.Duration // after all of it began
 	took  time.Duration
 	why   string
+	log   string // path of its output
 }
 
-// readTiers parses lines of name, time limit and shell command, separated by white space.
+// readTiers parses lines of name, lane, time limit and shell command, separated by white space.
 func readTiers(path string) ([]tier, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -52,14 +55,14 @@ func readTiers(path string) ([]tier, error) {
 			continue
 		}
 		f := strings.Fields(line)
-		if len(f) < 3 {
-			return nil, fmt.Errorf("%s:%d: found %q, expected: name limit command", path, n+1, line)
+		if len(f) < 4 {
+			return nil, fmt.Errorf("%s:%d: found %q, expected: name lane limit command", path, n+1, line)
 		}
-		limit, err := time.ParseDuration(f[1])
+		limit, err := time.ParseDuration(f[2])
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", path, n+1, err)
 		}
-		out = append(out, tier{name: f[0], limit: limit, command: strings.Join(f[2:], " ")})
+		out = append(out, tier{name: f[0], lane: f[1], limit: limit, command: strings.Join(f[3:], " ")})
 	}
 	return out, nil
 }
@@ -88,11 +91,38 @@ func readAllowed(path string) (map[string]string, error) {
 	return out, nil
 }
 
+// runLanes runs each lane's tiers one after the other, the lanes side by side, and returns the results in the order
+// of the tiers.
+func runLanes(ctx context.Context, tiers []tier, logs string, w io.Writer) []result {
+	began := time.Now()
+	lanes := map[string][]int{}
+	for i, t := range tiers {
+		lanes[t.lane] = append(lanes[t.lane], i)
+	}
+	out := newLines(w)
+	results := make([]result, len(tiers))
+	var group sync.WaitGroup
+	for _, lane := range lanes {
+		group.Go(func() {
+			for _, i := range lane {
+				t, start := tiers[i], time.Since(began)
+				results[i] = result{tier: t, state: failed, why: "interrupted"}
+				if ctx.Err() == nil {
+					results[i] = execute(ctx, t, filepath.Join(logs, t.name+".log"), out.of(t.name))
+				}
+				results[i].began = start
+			}
+		})
+	}
+	group.Wait()
+	return results
+}
+
 // execute runs one tier in a process group of its own, so that a limit ends all of it.
 func execute(ctx context.Context, t tier, logPath string, w io.Writer) result {
-	fmt.Fprintf(w, "\n=== tier %s: %s\n", t.name, t.command)
+	fmt.Fprintf(w, "=== tier %s: %s\n", t.name, t.command)
 	started := time.Now()
-	r := result{tier: t}
+	r := result{tier: t, log: logPath}
 	f, err := os.Create(logPath)
 	if err != nil {
 		r.state, r.why = failed, err.Error()
@@ -121,28 +151,9 @@ func execute(ctx context.Context, t tier, logPath string, w io.Writer) result {
 	default:
 		r.state, r.why = failed, fmt.Sprintf("%v, output in %s", err, logPath)
 	}
+	if !last.whole() {
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "=== tier %s: %s after %.0f s %s\n", t.name, r.state, r.took.Seconds(), r.why)
 	return r
-}
-
-// tail keeps the end of what is written to it.
-type tail struct{ b []byte }
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.b = append(t.b, p...)
-	if n := len(t.b) - 4096; n > 0 {
-		t.b = t.b[n:]
-	}
-	return len(p), nil
-}
-
-// line is the last line that isn't empty.
-func (t *tail) line() string {
-	last := ""
-	s := bufio.NewScanner(bytes.NewReader(t.b))
-	for s.Scan() {
-		if l := strings.TrimSpace(s.Text()); l != "" {
-			last = l
-		}
-	}
-	return last
 }

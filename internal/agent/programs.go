@@ -24,6 +24,7 @@ type Datapath interface {
 	DeleteAddress(netip.Addr) error
 	AddEndpoint(datapath.Endpoint) error
 	DeleteEndpoint(slot uint32) error
+	ForgetOthers(datapath.Endpoint) (int, error)
 	SetPrefixes(map[netip.Prefix]datapath.PrefixInfo) error
 	Configure(datapath.Settings) error
 	Dump() (datapath.State, error)
@@ -75,6 +76,14 @@ func datapathEndpoint(e endpoint.Endpoint) datapath.Endpoint {
 // Attach guards an endpoint's device.
 func (p *programs) Attach(e endpoint.Endpoint) error {
 	if err := p.dp.AddEndpoint(datapathEndpoint(e)); err != nil {
+		return fmt.Errorf("datapath: %w", err)
+	}
+	return nil
+}
+
+// Begin forgets the connections that the endpoint's address had before it.
+func (p *programs) Begin(e endpoint.Endpoint) error {
+	if _, err := p.dp.ForgetOthers(datapathEndpoint(e)); err != nil {
 		return fmt.Errorf("datapath: %w", err)
 	}
 	return nil

@@ -2,8 +2,30 @@ package datapath
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"testing"
 )
+
+// What a new endpoint waits for: both tables are read once.
+func BenchmarkForgetOthers(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		used int
+	}{{"empty", 0}, {"50000 connections", 50000}} {
+		b.Run(c.name, func(b *testing.B) {
+			cfg := testConfig(b)
+			cfg.Sizes = Sizes{} // a node's
+			k := newTracker(b, cfg)
+			k.establish(netip.MustParseAddrPort("192.168.1.10:1024"), connB, c.used)
+			e := endpointFor(3, otherAddr, 1)
+			for b.Loop() {
+				if n, err := k.d.ForgetOthers(e); err != nil || n != 0 {
+					b.Fatal(n, err)
+				}
+			}
+		})
+	}
+}
 
 // What connection tracking takes of a packet, with the copying of the test that goes around it.
 func BenchmarkConnections(b *testing.B) {

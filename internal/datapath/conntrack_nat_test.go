@@ -90,9 +90,7 @@ func TestAliasSharesItsFlowsLife(t *testing.T) {
 	if e, _, _ = k.entry(n.pod, n.remote, protocolTCP); connState(protocolTCP, e) != ConnReset {
 		t.Errorf("state %s after a SYN from outside, expected reset", connState(protocolTCP, e))
 	}
-	deleted, err := k.d.DeleteConnections(n.pod.Addr())
-	must(t, err)
-	if deleted != 1 {
+	if deleted := deleteConnections(t, k.d, n.pod.Addr()); deleted != 1 {
 		t.Errorf("%d connections were deleted, expected one", deleted)
 	}
 	n.expect(t, k, "deleted", false, false)

@@ -122,6 +122,18 @@ func (k *tracker) run(s segment) trackValue {
 	return v
 }
 
+// deleteConnections removes the connections of an address: those that it is an end of, and those that are
+// translated to it.
+func deleteConnections(t testing.TB, d *Datapath, addr netip.Addr) int {
+	t.Helper()
+	own := toWire(addr)
+	n, err := d.deleteConnections(func(key ctKey, e ctEntry) bool {
+		return key.Addr[0] == own || key.Addr[1] == own || e.Flags&(ctNAT|ctAlias) != 0 && e.NATAddr == own
+	})
+	must(t, err)
+	return n
+}
+
 // entry is what the tables have of a flow.
 func (k *tracker) entry(from, to netip.AddrPort, protocol uint8) (e ctEntry, established, found bool) {
 	k.t.Helper()

@@ -38,6 +38,7 @@ type driven interface {
 	Settings() datapath.Settings
 	SetWatch(datapath.Watch) error
 	Connections(func(datapath.Connection) bool) error
+	ForgetOthers(datapath.Endpoint) (int, error)
 	ConntrackStats() (datapath.ConntrackStats, error)
 	Watch() datapath.Watch
 	EventStats() ([]datapath.EventStat, error)

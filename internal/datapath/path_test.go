@@ -33,6 +33,7 @@ func TestPaths(t *testing.T) {
 			{"forged from outside", testForgedPath},
 			{"limited bandwidth", testQueuedPath},
 			{"a reused address", testReusedPath},
+			{"an address that comes here", testMovedPath},
 			{"an endpoint that is gone", testGonePath},
 			{"metadata", testMetadataPath},
 			{"an ENI that is away", testAwayPath},
@@ -478,6 +479,55 @@ func testReusedPath(t *testing.T, r *pathRig, f pathFamily) {
 	if c := r.flow(t, udp, false, 1, 0); c.Received.Generation != next.Generation {
 		t.Errorf("the entry is of generation %d, expected %d", c.Received.Generation, next.Generation)
 	}
+}
+
+// An address that another node's pod had, or nobody, becomes a pod's of this node.
+func testMovedPath(t *testing.T, r *pathRig, f pathFamily) {
+	moved := f.far.Next()
+	udp := natPacket{src: f.pod, dst: moved, protocol: protoUDP, sport: r.port(), dport: 7}
+	tcp := natPacket{src: f.pod, dst: moved, protocol: protoTCP, sport: r.port(), dport: 80, flags: tcpSYN}
+	in := natPacket{src: f.far, dst: f.pod, protocol: protoUDP, sport: r.port(), dport: 7}
+	r.run(t, FromPod, udp, ReasonSent)
+	r.run(t, FromPod, tcp, ReasonSent)
+	r.run(t, FromNetdev, in, ReasonDelivered)
+	must(t, r.d.SetAddress(moved, 2))
+	defer func() { must(t, r.d.DeleteAddress(moved)) }()
+	resting := udp
+	resting.sport = r.port()
+	r.run(t, FromPod, resting, ReasonToStack)
+
+	was, next := r.b, r.b
+	next.Generation++
+	only := Endpoint{Slot: next.Slot, Generation: next.Generation} // its other address has a past of its own
+	if moved.Is4() {
+		next.Addr, only.Addr = moved, moved
+	} else {
+		next.Addr6, only.Addr6 = moved, moved
+	}
+	must(t, r.d.DeleteEndpoint(was.Slot))
+	must(t, r.d.AddEndpoint(next))
+	defer func() {
+		must(t, r.d.DeleteEndpoint(next.Slot))
+		r.b.Generation = next.Generation + 1
+		must(t, r.d.AddEndpoint(r.b))
+	}()
+	// What was known of the address leads away from here, and would for as long as somebody sends.
+	r.run(t, FromPod, udp, ReasonSent)
+	r.run(t, FromPod, resting, ReasonToStack)
+	n, err := r.d.ForgetOthers(only)
+	must(t, err)
+	if n != 3 {
+		t.Errorf("%d connections were forgotten, expected 3", n)
+	}
+	r.run(t, FromPod, udp, ReasonDelivered).delivered(t, next, 64)
+	r.run(t, FromPod, resting, ReasonDelivered).delivered(t, next, 64)
+	r.run(t, FromPod, tcp, ReasonDelivered).delivered(t, next, 64)
+	// What the endpoint has had since stays, and what isn't about it.
+	if n, err = r.d.ForgetOthers(only); err != nil || n != 0 {
+		t.Errorf("%d connections of the new endpoint were forgotten (%v), expected none", n, err)
+	}
+	r.flow(t, udp, false, 1, 0)
+	r.flow(t, in, false, 1, 0)
 }
 
 // The address says that a slot holds it, which it no longer does.

@@ -129,8 +129,7 @@ func TestConnectionsOutliveTheirEntries(t *testing.T) {
 			}
 			for _, n := range w.nodes {
 				for _, p := range n.pods {
-					_, err := n.d.DeleteConnections(p.addr(f))
-					must(t, err)
+					deleteConnections(t, n.d, p.addr(f))
 				}
 			}
 			before := one.counters(t)

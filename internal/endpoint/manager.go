@@ -33,6 +33,9 @@ type Devices interface {
 type Programs interface {
 	Attach(e Endpoint) error
 	Detach(e Endpoint) error
+	// Begin makes an attached endpoint the first of its address: what anybody had with that before is
+	// forgotten. It is called before the endpoint's first packet, and never for one that lives already.
+	Begin(e Endpoint) error
 }
 
 // Manager makes and removes endpoints.
@@ -211,6 +214,9 @@ func (m *Manager) build(ctx context.Context, e Endpoint, netns *os.File) error {
 		return err
 	}
 	if err := m.programs.Attach(e); err != nil {
+		return err
+	}
+	if err := m.programs.Begin(e); err != nil {
 		return err
 	}
 	return m.devices.Connect(ctx, e)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ type simKernel struct {
 	devices  map[string]int
 	up       map[string]bool
 	attached map[uint32]Endpoint
+	begun    []Key
 	fail     map[string]error
 }
 
@@ -89,6 +91,16 @@ func (k *simKernel) Attach(e Endpoint) error {
 	})
 }
 
+func (k *simKernel) Begin(e Endpoint) error {
+	return k.do("begin", func() error {
+		if k.attached[e.Slot].Key != e.Key || k.up[e.Device()] {
+			return errors.New("begun without programs, or after its first packet")
+		}
+		k.begun = append(k.begun, e.Key)
+		return nil
+	})
+}
+
 func (k *simKernel) Detach(e Endpoint) error {
 	return k.do("detach", func() error { delete(k.attached, e.Slot); return nil })
 }
@@ -128,9 +140,42 @@ func newTestManager(t *testing.T, dir string, k *simKernel, c *clock, held int) 
 
 func k(id string) Key { return Key{"weft", id, "eth0"} }
 
+// TestOnlyNewEndpointsBegin: what lives already keeps its connections, through repeated ADDs, restarts and
+// programs that are attached again.
+func TestOnlyNewEndpointsBegin(t *testing.T) {
+	sim, c, dir := newSim(), &clock{now: time.Unix(1_700_000_000, 0)}, t.TempDir()
+	m := newTestManager(t, dir, sim, c, 2)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(id string) {
+		t.Helper()
+		_, err := m.Add(context.Background(), k(id), Pod{}, nil)
+		must(err)
+	}
+	add("a")
+	add("a")
+	must(m.Guard(context.Background()))
+	m = newTestManager(t, dir, sim, c, 2)
+	must(m.Guard(context.Background()))
+	add("a")
+	if want := []Key{k("a")}; !slices.Equal(sim.begun, want) {
+		t.Fatalf("begun: %v, expected %v", sim.begun, want)
+	}
+	must(m.Del(context.Background(), k("a")))
+	c.advance(time.Hour)
+	add("b")
+	if want := []Key{k("a"), k("b")}; !slices.Equal(sim.begun, want) {
+		t.Errorf("begun: %v, expected %v", sim.begun, want)
+	}
+}
+
 // TestFailuresLeaveNothing: whatever step of an ADD fails, the next ADD works and nothing is left over.
 func TestFailuresLeaveNothing(t *testing.T) {
-	for _, step := range []string{"create", "attach", "connect"} {
+	for _, step := range []string{"create", "attach", "begin", "connect"} {
 		sim, c := newSim(), &clock{now: time.Unix(1_700_000_000, 0)}
 		m := newTestManager(t, t.TempDir(), sim, c, 1)
 		sim.fail[step] = errors.New("refused")

@@ -1,6 +1,7 @@
 package dptest
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/weft-cni/weft/internal/datapath"
@@ -27,6 +28,25 @@ func (d *Datapath) Connections(fn func(datapath.Connection) bool) error {
 		}
 	}
 	return nil
+}
+
+// ForgetOthers is datapath.Datapath.ForgetOthers.
+func (d *Datapath) ForgetOthers(e datapath.Endpoint) (int, error) {
+	done, err := d.begin("ForgetOthers")
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	before := len(d.kernel.connections)
+	d.kernel.connections = slices.DeleteFunc(d.kernel.connections, func(c datapath.Connection) bool {
+		for addr, t := range map[netip.Addr]datapath.Traffic{c.From.Addr(): c.Sent, c.To.Addr(): c.Received} {
+			if (addr == e.Addr || e.Addr6.IsValid() && addr == e.Addr6) && (t.Slot != int(e.Slot) || t.Generation != e.Generation) {
+				return true
+			}
+		}
+		return false
+	})
+	return before - len(d.kernel.connections), nil
 }
 
 // ConntrackStats is datapath.Datapath.ConntrackStats.

@@ -149,7 +149,7 @@ func (f flow) renew(ctx context.Context, t *tally, perSecond int) error {
 			for seq := uint64(1); ctx.Err() == nil; seq++ {
 				next = next.Add(every)
 				if behind := time.Since(next); behind > time.Second {
-					next = time.Now() // what wasn't made in time isn't made up for
+					next = next.Add(behind.Truncate(every)) // what wasn't made in time isn't made up for
 				} else if behind < 0 {
 					wait(ctx, -behind)
 				}

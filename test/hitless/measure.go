@@ -61,7 +61,7 @@ func (n *network) traffic(ctx context.Context, o options, second *pod, exposed f
 	return tallies, g
 }
 
-// measure sends traffic through four times: a quiet one, that in which the agents go through everything, and
+// measure sends traffic through five times: a quiet one, two in which the agents go through everything, and
 // two that take the same from the machine and nothing from these nodes.
 func (n *network) measure(ctx context.Context, o options) (*outcome, error) {
 	out := &outcome{}
@@ -88,6 +88,11 @@ func (n *network) measure(ctx context.Context, o options) (*outcome, error) {
 	if err := errors.Join(err, perr); err != nil {
 		return nil, err
 	}
+	cut, err := n.unplug(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out.history.add("an ENI detached for a second, its interface index taken by another device, attached again: a connection over it went on after %s", short(cut))
 	out.gaps = gaps(tallies, late)
 	out.wrong = n.wrong.Load()
 	return out, nil
@@ -106,6 +111,7 @@ func (n *network) phases(ctx context.Context, o options, out *outcome) error {
 			err := n.disturb(ctx, o, &out.history)
 			return out.history.ended / len(n.nodes), err
 		}},
+		{suffered, func() (int, error) { return n.suffer(ctx, o.every(), &out.history) }},
 		{burning, func() (int, error) {
 			return repeat(ctx, len(n.nodes), short, o.every(), func() error { return burn(ctx, out.history.each()) })
 		}},
@@ -144,6 +150,7 @@ func (n *network) phases(ctx context.Context, o options, out *outcome) error {
 const (
 	quiet     = "nothing"
 	replaced  = "agents of both nodes replaced"
+	suffered  = "mishaps of both nodes, see above"
 	burning   = "processes that burn as much CPU instead"
 	elsewhere = "agents of two other nodes replaced instead"
 )

@@ -48,6 +48,7 @@ type node struct {
 	space          rig.Space
 	agent          *rig.Agent
 	client, server *pod
+	mounts         int // of BPF file systems, over each other
 }
 
 // pod has a server, too.
@@ -147,11 +148,10 @@ func (n *network) node(ctx context.Context, i, enis int, spec rig.Spec) (*node, 
 	if err != nil {
 		return nil, err
 	}
-	// What agents pin outlives them.
-	if err := errors.Join(os.MkdirAll(out.spec.BPFFS(), 0o755), unix.Mount("bpf", out.spec.BPFFS(), "bpf", 0, "")); err != nil {
-		return nil, fmt.Errorf("BPF file system: %w", err)
+	n.undo = append(n.undo, out.unmount)
+	if err := out.mount(); err != nil {
+		return nil, err
 	}
-	n.undo = append(n.undo, func() error { return unix.Unmount(out.spec.BPFFS(), unix.MNT_DETACH) })
 	if out.agent, err = rig.Start(ctx, out.space, out.spec); err != nil {
 		return nil, err
 	}
@@ -162,6 +162,22 @@ func (n *network) node(ctx context.Context, i, enis int, spec rig.Spec) (*node, 
 		return out.agent.Kill()
 	})
 	return out, nil
+}
+
+// mount gives the node a BPF file system, over those that it has: what agents pin outlives them.
+func (n *node) mount() error {
+	if err := errors.Join(os.MkdirAll(n.spec.BPFFS(), 0o755), unix.Mount("bpf", n.spec.BPFFS(), "bpf", 0, "")); err != nil {
+		return fmt.Errorf("BPF file system: %w", err)
+	}
+	n.mounts++
+	return nil
+}
+
+func (n *node) unmount() (err error) {
+	for ; n.mounts > 0; n.mounts-- {
+		err = errors.Join(err, unix.Unmount(n.spec.BPFFS(), unix.MNT_DETACH))
+	}
+	return err
 }
 
 // attach wires an ENI to the VPC, which knows its addresses.

@@ -81,7 +81,7 @@ func (o *outcome) phase(name string) phase {
 
 func (o *outcome) draw(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString(o.verdict() + "\n\nWhat happened to both nodes:\n\n")
+	b.WriteString(o.verdict() + "\n\nWhat happened to the nodes:\n\n")
 	for _, l := range o.history.lines {
 		fmt.Fprintf(&b, "- %s\n", l)
 	}

@@ -154,7 +154,11 @@ var errWrong = errors.New("answered by another than was asked")
 
 // ask sends a payload and waits for the answer to it.
 func ask(c net.Conn, name string, seq uint64, payload []byte) error {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	return askWithin(c, patience, name, seq, payload)
+}
+
+func askWithin(c net.Conn, within time.Duration, name string, seq uint64, payload []byte) error {
+	if err := c.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
 	if _, err := c.Write(append(header{name, seq, uint32(len(payload))}.encode(), payload...)); err != nil {

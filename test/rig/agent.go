@@ -115,11 +115,20 @@ func Start(ctx context.Context, node Space, s Spec) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.awaitReady(ctx); err != nil {
-		tail, _ := os.ReadFile(s.LogFile())
-		return nil, errors.Join(fmt.Errorf("agent %s: %w; the end of its log:\n%s", s.Name, err, tail[max(0, len(tail)-2000):]), a.Kill())
+	if err := a.Ready(ctx); err != nil {
+		return nil, errors.Join(err, a.Kill())
 	}
 	return a, nil
+}
+
+// Ready waits until a launched agent has told the runtime that pods can be made.
+func (a *Agent) Ready(ctx context.Context) error {
+	err := a.awaitReady(ctx)
+	if err == nil {
+		return nil
+	}
+	tail, _ := os.ReadFile(a.spec.LogFile())
+	return fmt.Errorf("agent %s: %w; the end of its log:\n%s", a.spec.Name, err, tail[max(0, len(tail)-2000):])
 }
 
 // Launch starts the agent inside the node's namespace.

@@ -88,6 +88,7 @@ type agent struct {
 	exceptions exceptions
 	ports      masquerade.Ports
 	strays     strays
+	repairs    *repairs
 
 	peers   atomic.Pointer[nodehealth.Monitor]
 	tried   bool          // a trial endpoint could be made
@@ -111,7 +112,7 @@ func Run(ctx context.Context, o Options) error {
 	a := &agent{
 		Options: o, paths: paths{run: o.RunDir, state: o.StateDir}, progress: newProgress(),
 		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()}, tell: make(chan struct{}, 1),
-		services: newServices(),
+		services: newServices(), repairs: newRepairs(),
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveHealth(ctx) })
@@ -452,6 +453,7 @@ func (a *agent) passed(rep nodenet.Report, err error) {
 		a.Log.Error("node not as it should be", "err", err)
 	}
 	if len(rep.Restored) > 0 {
+		a.repairs.note(rep.Restored...)
 		a.Log.Warn("something else removed what pods need, it was put back", "what", rep.Restored)
 		a.Cluster.Warn("NetworkRestored", restoredMessage(rep.Restored))
 	}

@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/weft-cni/weft/internal/agentapi"
 	"github.com/weft-cni/weft/internal/datapath"
@@ -26,6 +28,82 @@ func (a *agent) registerInspect(s *agentapi.Server) {
 		}
 		return a.dumpMap(r, send)
 	})
+	s.Stream("GET /v1/datapath/programs", func(r *http.Request, send func(any) error) error {
+		if err := a.whenServing(); err != nil {
+			return err
+		}
+		return a.listPrograms(r, send)
+	})
+	s.JSON("GET /v1/datapath/routes", func(*http.Request) (any, error) {
+		if err := a.whenServing(); err != nil {
+			return nil, err
+		}
+		return a.routes()
+	})
+	s.JSON("GET /v1/datapath/check", func(r *http.Request) (any, error) {
+		if err := a.whenServing(); err != nil {
+			return nil, err
+		}
+		return a.check(r.Context())
+	})
+}
+
+// listPrograms sends the programs at the devices' hooks, after having measured them for as long as is asked.
+func (a *agent) listPrograms(r *http.Request, send func(any) error) error {
+	var list []inspect.Program
+	var err error
+	if s := r.URL.Query().Get("stats"); s != "" {
+		d, parsed := time.ParseDuration(s)
+		if parsed != nil || d < inspect.LeastMeasure || d > inspect.MostMeasure {
+			return agentapi.BadRequest("stats: found %q, expected %s to %s", s, inspect.LeastMeasure, inspect.MostMeasure)
+		}
+		list, err = a.measure(r.Context(), d)
+	} else {
+		list, err = a.programs.dp.Programs()
+	}
+	if err != nil {
+		return err
+	}
+	whose := a.whose()
+	for _, p := range list {
+		p.Node, p.Of = a.Node, whose[p.Ifindex]
+		if err := send(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measure counts what programs run during d.
+func (a *agent) measure(ctx context.Context, d time.Duration) ([]inspect.Program, error) {
+	stop, err := a.programs.dp.MeasurePrograms()
+	if err != nil {
+		return nil, err
+	}
+	before, err := a.programs.dp.Programs()
+	if err != nil {
+		return nil, errors.Join(err, stop.Close())
+	}
+	began := time.Now()
+	waited := pause(ctx, d)
+	after, err := a.programs.dp.Programs()
+	took := time.Since(began)
+	if err := errors.Join(waited, err, stop.Close()); err != nil {
+		return nil, err
+	}
+	return inspect.Measured(before, after, took), nil
+}
+
+// whose are devices' owners in words, by index.
+func (a *agent) whose() map[int]string {
+	out := map[int]string{}
+	for _, e := range append(a.manager.Endpoints(), a.strays.endpoints()...) {
+		out[e.Ifindex()] = "pod " + e.Pod
+	}
+	for index, id := range a.eniNames() {
+		out[index] = "ENI " + id
+	}
+	return out
 }
 
 func (a *agent) inspectMaps() ([]inspect.Map, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -42,6 +43,14 @@ type Datapath interface {
 	ConntrackStats() (datapath.ConntrackStats, error)
 	Maps() ([]inspect.Map, error)
 	DumpMap(name string, names datapath.Names, fn func(key, value inspect.Fields) bool) error
+	Programs() ([]inspect.Program, error)
+	Attached() ([]datapath.Attachment, error)
+	Held() (datapath.Held, error)
+	MeasurePrograms() (io.Closer, error)
+	Measured() (bool, error)
+	Runs() ([]datapath.ProgramRuns, error)
+	Fills() ([]datapath.Fill, error)
+	WalkFills(pause func() error) ([]datapath.Fill, error)
 	Close() error
 }
 

@@ -27,6 +27,9 @@ it lasts, programs --stats, which has the kernel measure programs.`,
 	c.AddCommand(
 		newDatapathMaps(e),
 		newDatapathMap(e),
+		newDatapathPrograms(e),
+		newDatapathRoutes(e),
+		newDatapathCheck(e),
 	)
 	return c
 }

@@ -31,17 +31,12 @@ func flowKey(k ctKey, origin int) inspect.Fields {
 }
 
 func decodeConnection(x decoding, k ctKey, e ctEntry) (key, value inspect.Fields) {
-	c := connection(k, e, false, x.jiffies, x.hz)
 	key = flowKey(k, int(e.Origin&1))
 	if k.Zone != 0 {
 		key = append(key, inspect.Field{Name: "zone", Value: k.Zone})
 	}
-	state := string(c.State)
-	if e.Flags&ctAlias != 0 {
-		state = "alias"
-	}
 	value = inspect.Fields{
-		{Name: "state", Value: state},
+		{Name: "state", Value: entryState(k.Protocol, e, x.jiffies)},
 		{Name: "flags", Value: entryFlags(e.Flags)},
 		{Name: "ageSeconds", Value: max(0, x.since(e.Created))},
 		{Name: "expiresSeconds", Value: -x.since(e.Expires)}, // negative: expired, nobody has looked yet

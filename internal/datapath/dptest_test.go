@@ -3,6 +3,7 @@ package datapath_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -48,6 +49,14 @@ type driven interface {
 	KeptSizes() []datapath.KeptSize
 	Dump() (datapath.State, error)
 	Maps() ([]inspect.Map, error)
+	Programs() ([]inspect.Program, error)
+	Attached() ([]datapath.Attachment, error)
+	Held() (datapath.Held, error)
+	MeasurePrograms() (io.Closer, error)
+	Measured() (bool, error)
+	Runs() ([]datapath.ProgramRuns, error)
+	Fills() ([]datapath.Fill, error)
+	WalkFills(func() error) ([]datapath.Fill, error)
 	DumpMap(string, datapath.Names, func(key, value inspect.Fields) bool) error
 	Close() error
 }

@@ -79,14 +79,9 @@ func (d *Datapath) Dump() (State, error) {
 		}
 		s.Prefixes[key.prefix()] = value.info()
 	}
-	attached, err := d.attacher.attached()
-	if err != nil {
-		return s, fmt.Errorf("list attached programs: %w", err)
+	if s.Attached, err = d.attachments(); err != nil {
+		return s, err
 	}
-	for _, a := range attached {
-		s.Attached = append(s.Attached, Attachment{Hook: a.hook, Ifindex: a.ifindex})
-	}
-	SortAttachments(s.Attached)
 	return s, nil
 }
 

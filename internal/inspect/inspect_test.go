@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestFieldsKeepTheirOrder(t *testing.T) {
@@ -107,6 +108,65 @@ func TestBytes(t *testing.T) {
 	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 5 << 40: "5.0 TiB", 1 << 60: "1048576.0 TiB"} {
 		if got := Bytes(n); got != want {
 			t.Errorf("%d: found %s, expected %s", n, got, want)
+		}
+	}
+}
+
+func TestLasting(t *testing.T) {
+	a, b, c := Difference{What: "a"}, Difference{What: "b"}, Difference{What: "c"}
+	got := Lasting([]Difference{c, a, b}, []Difference{c, b})
+	if len(got) != 2 || got[0] != b || got[1] != c {
+		t.Errorf("found %+v, expected b and c", got)
+	}
+	if got := Lasting([]Difference{a}, []Difference{b}); len(got) != 0 {
+		t.Errorf("found %+v, expected none: what changes is on its way", got)
+	}
+}
+
+func TestMeasured(t *testing.T) {
+	before := []Program{{ID: 1, Runs: 10, RunNanoseconds: 1000}}
+	after := []Program{{ID: 1, Runs: 15, RunNanoseconds: 2000}, {ID: 2, Runs: 3, RunNanoseconds: 30}}
+	got := Measured(before, after, 2*time.Second)
+	if got[0].Runs != 5 || got[0].PerRun() != 200 || got[1].Runs != 3 || got[1].PerRun() != 10 || got[0].MeasuredSeconds != 2 {
+		t.Errorf("found %+v", got)
+	}
+	if after[0].Runs != 15 || (Program{}).PerRun() != 0 {
+		t.Error("what was given is changed")
+	}
+}
+
+func TestDrawings(t *testing.T) {
+	var b bytes.Buffer
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(DrawPrograms(&b, []Program{
+		{Node: "n", Device: "eth0", Ifindex: 2, Of: "ENI eni-1", Side: "ingress", Attached: "tcx", Position: 1, Chain: 2, ID: 9, Name: "theirs"},
+		{Device: "eth0", Position: 2, Chain: 2, Hook: "from_netdev", Current: true, Tag: "abc", VerifiedInstructions: 1000, JITedBytes: 2048, Runs: 4, RunNanoseconds: 400, Link: 5, Pin: "/p", MeasuredSeconds: 2},
+		{Device: "weft1", Position: 1, Chain: 1, Hook: "from_pod"},
+	}, true))
+	r := Routes{Node: "n", Rules: []Rule{{Priority: 77, Rule: "from all lookup 7700", State: Missing}, {Priority: 100, Rule: "theirs", State: Foreign}},
+		Tables:   []Table{{Number: 7700, Of: "pods", Routes: []Route{{Route: "10.0.0.9/32 dev x", Of: "pod shop/web", State: Surplus}}}},
+		NextHops: []NextHop{{ENI: "eni-1", Address: "10.0.0.2", Wanted: "10.0.0.1", MAC: "02:00:00:00:00:01", Kernel: "reachable", Kept: true}, {ENI: "eni-2", Address: "10.0.0.1", Wanted: "10.0.0.1", MAC: "02:00:00:00:00:01", Kept: true}},
+		Devices:  []Device{{Device: "eth0", Of: "ENI eni-1", Up: true, MTU: 9001, WantMTU: 9001, MapMTU: 1500}, {Device: "weft1", Of: "pod", Up: true, MTU: 9001, WantMTU: 9001}}}
+	r.Settle()
+	must(DrawRoutes(&b, r))
+	now := time.Unix(1000, 0)
+	DrawCheck(&b, Check{Node: "n1", Since: now.Add(-time.Hour), Compared: Fields{{"maps", 19}}}, now)
+	DrawCheck(&b, Check{Node: "n2", Differences: []Difference{{"x", "1", "2", "mend it"}}, LastRepair: &Repair{Time: now.Add(-time.Minute), What: []string{"a", "b", "c", "d", "e", "f", "g"}}}, now)
+	DumpEnd{Node: "n", Map: "m", Shown: 100, More: true}.Write(&b)
+	DumpEnd{Node: "n", Map: "m"}.Write(&b)
+	for _, want := range []string{
+		"theirs (not weft's)", "2 of 2", "from_netdev", "abc", "1000 insns", "2.0 KiB", "100 ns", "5 pinned", "from_pod (another version's)", "Runs are those of 2 s",
+		"- 77:", "  100:", "theirs                foreign", "+ 10.0.0.9/32 dev x", "pod shop/web, surplus", "! eni-1", "  eni-2", "! eth0", "  weft1",
+		"n1: as it should be (maps=19)", "nothing to put back since it began 1h0m0s ago", "n2: x: found 1, expected 2 -> mend it", "1m0s ago: a; b; c; d; e; 2 more",
+		"the first 100 entries of m are shown, there are more", "m has no such entry",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("found\n%s\nexpected %q in it", b.String(), want)
 		}
 	}
 }

@@ -128,6 +128,17 @@ func (m *masquerade) whole(c *nftables.Conn, t *nftables.Table) (bool, error) {
 	return len(sets) == 2, nil
 }
 
+// isWhole says whether the table is there, whole and in today's layout.
+func (m *masquerade) isWhole() (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, err := nftables.New()
+	if err != nil {
+		return false, err
+	}
+	return m.whole(c, weftTable())
+}
+
 // ruleMarks are the user data by which rules are told: how a rule reads back differs between kernels.
 func ruleMarks() [][]byte { return [][]byte{[]byte(layout + " direct"), []byte(layout + " snat")} }
 

@@ -13,20 +13,27 @@ import (
 // the thread that reads it.
 type settings struct{ root string }
 
-// set writes a value if it differs; absent says that the kernel doesn't have the setting.
-func (s settings) set(name, value string) (absent bool, err error) {
-	path := filepath.Join(s.root, filepath.FromSlash(name))
-	old, err := os.ReadFile(path)
+// get reads a value; absent says that the kernel doesn't have the setting.
+func (s settings) get(name string) (value string, absent bool, err error) {
+	b, err := os.ReadFile(s.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
+		return "", true, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("setting net/%s: %w", name, err)
+		return "", false, fmt.Errorf("setting net/%s: %w", name, err)
 	}
-	if strings.TrimSpace(string(old)) == value {
-		return false, nil
+	return strings.TrimSpace(string(b)), false, nil
+}
+
+func (s settings) path(name string) string { return filepath.Join(s.root, filepath.FromSlash(name)) }
+
+// set writes a value if it differs; absent says that the kernel doesn't have the setting.
+func (s settings) set(name, value string) (absent bool, err error) {
+	old, absent, err := s.get(name)
+	if err != nil || absent || old == value {
+		return absent, err
 	}
-	if err := os.WriteFile(path, []byte(value), 0o644); err != nil {
+	if err := os.WriteFile(s.path(name), []byte(value), 0o644); err != nil {
 		return false, fmt.Errorf("setting net/%s to %s: %w", name, value, err)
 	}
 	return false, nil
@@ -41,12 +48,20 @@ func (s settings) node() error {
 // eni are settings of an ENI's device: replies to what came in by another ENI pass, and each ENI speaks
 // ARP for its own address only.
 func (s settings) eni(dev string) error {
-	return s.device(dev, map[string]string{"rp_filter": "2", "arp_ignore": "1", "arp_announce": "2", "send_redirects": "0"})
+	return s.device(dev, eniSettings())
+}
+
+func eniSettings() map[string]string {
+	return map[string]string{"rp_filter": "2", "arp_ignore": "1", "arp_announce": "2", "send_redirects": "0"}
+}
+
+func podSettings() map[string]string {
+	return map[string]string{"rp_filter": "2", "send_redirects": "0", "proxy_arp": "0"}
 }
 
 // pod are settings of the host's side of a pair.
 func (s settings) pod(dev string) error {
-	err := s.device(dev, map[string]string{"rp_filter": "2", "send_redirects": "0", "proxy_arp": "0"})
+	err := s.device(dev, podSettings())
 	_, err6 := s.set("ipv6/conf/"+dev+"/disable_ipv6", "1")
 	return errors.Join(err, err6)
 }

@@ -218,6 +218,9 @@ func TestReadyLately(t *testing.T) {
 	if !ReadyLately(path, now) || ReadyLately(path, now.Add(AwayBound+time.Minute)) {
 		t.Error("the bound isn't kept")
 	}
+	if !ReadyLately(path, now.Add(time.Hour+time.Minute)) {
+		t.Error("an agent that is away for an hour costs the node its pods")
+	}
 }
 
 // TestConflistParses: what the agent writes is what the plugin reads, and another socket is honoured.

@@ -6,8 +6,9 @@ import (
 )
 
 // AwayBound is for how long an agent that was ready in this boot may be away before STATUS says so. The
-// runtime asks STATUS all the time and an error makes the node NotReady, which a restart must not do.
-const AwayBound = 10 * time.Minute
+// runtime asks STATUS all the time, an error makes the node NotReady, and five minutes later Kubernetes
+// evicts its pods, which lack nothing: so it is longer than people need to mend an upgrade that is stuck.
+const AwayBound = 2 * time.Hour
 
 // ReadyLately says whether an agent was ready in this boot and not longer than AwayBound ago: it touches
 // the file while it is, and a boot empties the directory.

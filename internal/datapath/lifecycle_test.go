@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -18,10 +17,10 @@ func TestIndexIsReused(t *testing.T) {
 	forEachVariant(t, func(t *testing.T, n *node) {
 		n.router.echo(t, farAddr+":7")
 		first := n.addPod(t, 1, podAddr)
-		must(t, exchange(first.dial(t, "", farAddr+":7"), "first", 3*time.Second))
+		must(t, exchange(first.dial(t, "", farAddr+":7"), "first", patience))
 		must(t, removeDevice(first.name)) // nobody tells the datapath
 		second := n.addPod(t, 1, otherAddr)
-		must(t, exchange(second.dial(t, "", farAddr+":7"), "second", 3*time.Second))
+		must(t, exchange(second.dial(t, "", farAddr+":7"), "second", patience))
 		s, err := n.d.Dump()
 		must(t, err)
 		if a := s.Addresses[first.Addr]; a.Endpoint {
@@ -42,7 +41,7 @@ func TestENIComesBackWithAnotherIndex(t *testing.T) {
 		n.router.echo(t, farAddr+":7")
 		a := n.addPod(t, 1, podAddr)
 		c := a.dial(t, "", farAddr+":7")
-		must(t, exchange(c, "before", 3*time.Second))
+		must(t, exchange(c, "before", patience))
 		must(t, removeDevice("eni2"))
 		must(t, addVeth("eni2", 202, n.enis[1].MAC, "wire", mac("0e:00:00:00:00:02")))
 		must(t, moveTo("wire", n.router, "reni2"))
@@ -53,7 +52,7 @@ func TestENIComesBackWithAnotherIndex(t *testing.T) {
 		n.enis[1].Ifindex = 202
 		must(t, n.d.SetENI(n.enis[1]))
 		n.waitForRouter(t)
-		must(t, exchange(c, "after", 3*time.Second))
+		must(t, exchange(c, "after", patience))
 		s, err := n.d.Dump()
 		must(t, err)
 		for _, at := range s.Attached {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/weft-cni/weft/internal/datapath/matrix"
 )
@@ -38,14 +37,14 @@ func TestMatrix(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s is nobody here", c.From)
 			}
-			if err := exchange(from.dialFrom(t, one.port, to), one.name, 3*time.Second); err != nil {
+			if err := exchange(from.dialFrom(t, one.port, to), one.name, patience); err != nil {
 				t.Errorf("%s: %v", one.name, err)
 			}
 		}
 	}
 	// Rings are read in order: what came before this one has been read when it has.
 	last := uint16(20000 + len(tries))
-	must(t, exchange(v.parties[matrix.Pod].dialFrom(t, last, netip.AddrPortFrom(v.parties[matrix.RemotePod].addr, 7)), "the last one", 3*time.Second))
+	must(t, exchange(v.parties[matrix.Pod].dialFrom(t, last, netip.AddrPortFrom(v.parties[matrix.RemotePod].addr, 7)), "the last one", patience))
 	wait(t, "the last one is seen by both nodes, and back", func() bool {
 		seen := v.seen(last)
 		return slices.ContainsFunc(seen, func(s sighting) bool { return s.reply && s.step.Node == matrix.Here }) &&

@@ -139,7 +139,7 @@ func (s space) witness(t testing.TB, network, addr string) {
 
 // seen asks a witness as whom it sees this end.
 func seen(c net.Conn) (netip.AddrPort, error) {
-	if err := c.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return netip.AddrPort{}, err
 	}
 	if _, err := c.Write([]byte("?")); err != nil {
@@ -153,11 +153,29 @@ func seen(c net.Conn) (netip.AddrPort, error) {
 	return netip.ParseAddrPort(string(b[:n]))
 }
 
+// tryBriefly asks whoever is there, who isn't expected to answer.
+func tryBriefly(network string, from net.Addr, to string) error {
+	d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: from}
+	c, err := d.Dial(network, to)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("?")); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 64))
+	return err
+}
+
 // dialFrom makes a connection, or a connected socket, from a port.
 func (s space) dialFrom(t testing.TB, network string, port int, to string) (c net.Conn, err error) {
 	t.Helper()
 	err = s.try(func() error {
-		d := net.Dialer{Timeout: 3 * time.Second}
+		d := net.Dialer{Timeout: patience}
 		if port != 0 && strings.HasPrefix(network, "tcp") {
 			d.LocalAddr = &net.TCPAddr{Port: port}
 		} else if port != 0 {
@@ -265,14 +283,12 @@ func TestNATPortsRunOut(t *testing.T) {
 		must(t, err)
 	}
 	fifth := a.dial(t, "", worldHost+":53")
-	diff := counted(t, n.d, func() {
-		if err := exchange(fifth, "?", 200*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a fifth flow: %v, expected a time-out", err)
-		}
-	})
-	if diff[Counter{Hook: FromPod, Direction: Egress, Reason: ReasonNatNoPort}] == 0 {
-		t.Errorf("not counted as %s: %v", ReasonNatNoPort, diff)
+	key := Counter{Hook: FromPod, Direction: Egress, Reason: ReasonNatNoPort}
+	before := readCounters(t, n.d)[key]
+	if err := exchange(fifth, "?", 200*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a fifth flow: %v, expected a time-out", err)
 	}
+	wait(t, "it is counted as "+ReasonNatNoPort.String(), func() bool { return readCounters(t, n.d)[key] > before })
 	_, err := seen(a.dial(t, "", worldHost+":54"))
 	must(t, err)
 }
@@ -286,16 +302,13 @@ func TestNATSparesTheHostsSockets(t *testing.T) {
 		own, err := n.host.dialFrom(t, network, 2000, worldHost+":53")
 		must(t, err)
 		for i := range 3 {
-			c, err := a.dialFrom(t, network, 0, worldHost+":53")
 			if i > 0 {
-				if err == nil {
-					_, err = seen(c)
-				}
-				if err == nil {
+				if a.try(func() error { return tryBriefly(network, nil, worldHost+":53") }) == nil {
 					t.Fatalf("%s: flow %d found a port, of which only one is free", network, i+1)
 				}
 				break
 			}
+			c, err := a.dialFrom(t, network, 0, worldHost+":53")
 			must(t, err)
 			from, err := seen(c)
 			must(t, err)
@@ -325,24 +338,16 @@ func TestNATHostTakesAPodsPort(t *testing.T) {
 		done := make(chan error, 1)
 		go func() {
 			done <- n.host.try(func() error {
-				d := net.Dialer{Timeout: 300 * time.Millisecond, LocalAddr: &net.UDPAddr{Port: 2000}}
 				if strings.HasPrefix(network, "tcp") {
-					d.LocalAddr = &net.TCPAddr{Port: 2000}
+					return tryBriefly(network, &net.TCPAddr{Port: 2000}, worldHost+":53")
 				}
-				own, err := d.Dial(network, worldHost+":53")
-				if err != nil {
-					return err
-				}
-				defer own.Close()
-				return exchange(own, "host", 200*time.Millisecond)
+				return tryBriefly(network, &net.UDPAddr{Port: 2000}, worldHost+":53")
 			})
 		}()
 		if err := <-done; err == nil {
 			t.Errorf("%s: the host got an answer on the pod's port", network)
 		}
-		if readCounters(t, n.d)[key] == before {
-			t.Errorf("%s: not counted as %s", network, ReasonNatHostPort)
-		}
+		wait(t, network+": it is counted as "+ReasonNatHostPort.String(), func() bool { return readCounters(t, n.d)[key] > before })
 		if _, err := seen(c); err != nil {
 			t.Errorf("%s: the pod's flow after that: %v", network, err)
 		}
@@ -381,7 +386,7 @@ func TestNATPathMTU(t *testing.T) {
 		}()
 		c, err := a.dialFrom(t, "tcp4", 0, worldHost+":80")
 		must(t, err)
-		must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+		must(t, c.SetDeadline(time.Now().Add(patience)))
 		data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 		_, err = c.Write(data)
 		must(t, err)
@@ -481,7 +486,7 @@ func TestNATFragmentedTraffic(t *testing.T) {
 	for i := range big {
 		big[i] = 'a' + byte(i%26)
 	}
-	must(t, exchange(c, string(big), 3*time.Second))
+	must(t, exchange(c, string(big), patience))
 	noDrops(t, n.node)
 }
 
@@ -491,7 +496,7 @@ func TestNATUnreachable(t *testing.T) {
 	n := newNATNode(t, AttachAuto, [2]uint16{2000, 2999})
 	a := n.addPod(t, 1, podAddr)
 	c := a.dial(t, "", worldHost+":9")
-	if err := exchange(c, "?", 3*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+	if err := exchange(c, "?", patience); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("a closed port of the world: %v, expected that it is refused", err)
 	}
 
@@ -506,7 +511,7 @@ func TestNATUnreachable(t *testing.T) {
 	_, err := c.Write([]byte("?"))
 	must(t, err)
 	b := make([]byte, 64)
-	must(t, w.SetReadDeadline(time.Now().Add(3*time.Second)))
+	must(t, w.SetReadDeadline(time.Now().Add(patience)))
 	_, from, err := w.ReadFrom(b)
 	must(t, err)
 	must(t, c.Close())
@@ -514,7 +519,7 @@ func TestNATUnreachable(t *testing.T) {
 	must(t, w.Close())
 	back, err := n.world.dialUDP(t, worldHost+":10", from.String())
 	must(t, err)
-	if err := exchange(back, "late", 3*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+	if err := exchange(back, "late", patience); !errors.Is(err, unix.ECONNREFUSED) {
 		t.Errorf("a closed port of the pod: %v, expected that it is refused", err)
 	}
 }

@@ -283,16 +283,19 @@ func (s space) sendFrames(t testing.TB, device string, frames ...[]byte) {
 	})
 }
 
+// patience is how long what must come may take, however busy the machine is. What is lost never comes.
+const patience = 30 * time.Second
+
 // wait polls until the condition holds.
 func wait(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !condition() {
 		select {
 		case <-deadline:
-			t.Fatalf("waited 5s in vain: %s", what)
+			t.Fatalf("waited %s in vain: %s", patience, what)
 		case <-tick.C:
 		}
 	}

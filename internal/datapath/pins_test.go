@@ -136,7 +136,7 @@ func TestPinsAreKept(t *testing.T) {
 		a := n.addPod(t, 1, podAddr)
 		n.router.echo(t, farAddr+":7")
 		u := a.dial(t, "", farAddr+":7")
-		must(t, exchange(u, "before", 3*time.Second))
+		must(t, exchange(u, "before", patience))
 		stop, results := make(chan struct{}), make(chan error)
 		go func() { results <- load(u, stop) }()
 		repair := func(what string) {
@@ -165,6 +165,6 @@ func TestPinsAreKept(t *testing.T) {
 		if err := <-results; err != nil {
 			t.Error(err)
 		}
-		must(t, exchange(u, "after all of it", 3*time.Second))
+		must(t, exchange(u, "after all of it", patience))
 	})
 }

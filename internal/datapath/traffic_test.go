@@ -45,7 +45,7 @@ func TestTraffic(t *testing.T) {
 			"far to pod":  n.router.dial(t, farAddr, podAddr+":7"),
 			"node to far, by the second ENI's address": n.host.dial(t, node2Addr, farAddr+":7"),
 		} {
-			if err := exchange(c, name, 3*time.Second); err != nil {
+			if err := exchange(c, name, patience); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -80,13 +80,13 @@ func TestWithoutTheRightENINothingComesBack(t *testing.T) {
 	a := n.addPod(t, 1, podAddr)
 	n.router.echo(t, farAddr+":7")
 	c := a.dial(t, "", farAddr+":7")
-	must(t, exchange(c, "with", 3*time.Second))
+	must(t, exchange(c, "with", patience))
 	must(t, n.d.DeleteENI(1))
 	if err := exchange(c, "without", 300*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("exchange ended with %v, expected a time-out", err)
 	}
 	must(t, n.d.SetENI(n.enis[0]))
-	must(t, exchange(c, "again", 3*time.Second))
+	must(t, exchange(c, "again", patience))
 
 	// The owner is gone: counted, not guessed.
 	diff := counted(t, n.d, func() {
@@ -142,7 +142,7 @@ func TestForeignAddressInThePodIsUseless(t *testing.T) {
 	n := newNode(t, AttachAuto)
 	a := n.addPod(t, 1, podAddr)
 	n.router.echo(t, farAddr+":7")
-	must(t, exchange(a.dial(t, "", farAddr+":7"), "its own", 3*time.Second))
+	must(t, exchange(a.dial(t, "", farAddr+":7"), "its own", patience))
 	a.do(t, func() error { return addAddress("eth0", otherAddr+"/32") })
 	c := a.dial(t, otherAddr, farAddr+":7")
 	diff := counted(t, n.d, func() {
@@ -203,7 +203,7 @@ func TestRestartUnderLoad(t *testing.T) {
 		b.echo(t, otherAddr+":7")
 		flows := []net.Conn{a.dial(t, "", farAddr+":7"), a.dial(t, "", otherAddr+":7")}
 		for _, c := range flows {
-			must(t, exchange(c, "warm", 3*time.Second))
+			must(t, exchange(c, "warm", patience))
 		}
 		stop := make(chan struct{})
 		results := make(chan error, len(flows))
@@ -256,7 +256,7 @@ func load(c net.Conn, stop <-chan struct{}) error {
 			return nil
 		default:
 		}
-		if err := exchange(c, fmt.Sprint("load ", i), 2*time.Second); err != nil {
+		if err := exchange(c, fmt.Sprint("load ", i), patience); err != nil {
 			return fmt.Errorf("exchange %d to %s was lost: %w", i, c.RemoteAddr(), err)
 		}
 	}
@@ -268,9 +268,9 @@ func TestTrafficGoesOnWithoutTheAgent(t *testing.T) {
 		a := n.addPod(t, 1, podAddr)
 		n.router.echo(t, farAddr+":7")
 		c := a.dial(t, "", farAddr+":7")
-		must(t, exchange(c, "before", 3*time.Second))
+		must(t, exchange(c, "before", patience))
 		must(t, n.d.Close())
-		must(t, exchange(c, "after", 3*time.Second))
+		must(t, exchange(c, "after", patience))
 		forged := ethernetFrame(a.HostMAC, a.PodMAC, 0x0800, ipv4Packet{src: otherAddr, dst: farAddr, protocol: 17, payload: udpPayload(9, 9, nil)}.bytes())
 		a.sendFrames(t, "eth0", forged)
 		n.d = openDatapath(t, n.cfg)

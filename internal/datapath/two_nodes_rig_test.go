@@ -9,7 +9,6 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -253,7 +252,7 @@ func (s space) connect(t testing.TB, network string, to netip.Addr, port uint16)
 	t.Helper()
 	var c net.Conn
 	s.do(t, func() (err error) {
-		d := net.Dialer{Timeout: 5 * time.Second}
+		d := net.Dialer{Timeout: patience}
 		c, err = d.Dial(network, netip.AddrPortFrom(to, port).String())
 		return err
 	})

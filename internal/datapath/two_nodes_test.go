@@ -69,7 +69,7 @@ func TestTwoNodes(t *testing.T) {
 				for _, network := range []string{"tcp", "udp"} {
 					conn := c.from.connect(t, network, c.to, 7)
 					for range 5 {
-						if err := exchange(conn, c.name+" by "+network, 5*time.Second); err != nil {
+						if err := exchange(conn, c.name+" by "+network, patience); err != nil {
 							t.Fatalf("%s, %s by %s: %v", name, c.name, network, err)
 						}
 					}
@@ -101,13 +101,13 @@ func TestServicesByTheStack(t *testing.T) {
 				for _, network := range []string{"tcp", "udp"} {
 					c := one.pods[0].connect(t, network, service, 80)
 					for range 10 {
-						if err := exchange(c, "served", 5*time.Second); err != nil {
+						if err := exchange(c, "served", patience); err != nil {
 							t.Fatalf("%s: to %s by %s: %v", name, service, network, err)
 						}
 					}
 				}
 				// Without the service, the same pod: the fast path, at the same time.
-				must(t, exchange(one.pods[0].connect(t, "tcp", backend.addr(f), 80), "direct", 5*time.Second))
+				must(t, exchange(one.pods[0].connect(t, "tcp", backend.addr(f), 80), "direct", patience))
 			}
 		}
 	})
@@ -123,7 +123,7 @@ func TestConnectionsOutliveTheirEntries(t *testing.T) {
 				to.serve(t, to.addr(f), 7)
 				for _, network := range []string{"tcp", "udp"} {
 					c := one.pods[0].connect(t, network, to.addr(f), 7)
-					must(t, exchange(c, "before", 5*time.Second))
+					must(t, exchange(c, "before", patience))
 					conns = append(conns, c)
 				}
 			}
@@ -135,7 +135,7 @@ func TestConnectionsOutliveTheirEntries(t *testing.T) {
 			before := one.counters(t)
 			for _, c := range conns {
 				for range 3 {
-					if err := exchange(c, "afterwards", 5*time.Second); err != nil {
+					if err := exchange(c, "afterwards", patience); err != nil {
 						t.Errorf("%s: to %s by %s: %v", name, c.RemoteAddr(), c.RemoteAddr().Network(), err)
 					}
 				}
@@ -190,7 +190,7 @@ func (p wiredPod) probe(t testing.TB, family int, to netip.Addr, hops int) (from
 	})
 	_, err = c.Write([]byte("hop"))
 	must(t, err)
-	must(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
+	must(t, c.SetReadDeadline(time.Now().Add(patience)))
 	b := make([]byte, 16)
 	if _, err = c.Read(b); err == nil {
 		return netip.Addr{}, true
@@ -241,7 +241,7 @@ func TestPathMTU(t *testing.T) {
 			w.router.serve(t, world, 7)
 			for _, to := range []netip.Addr{two.pods[0].addr(f), world} {
 				c := one.pods[0].connect(t, "tcp", to, 7)
-				must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+				must(t, c.SetDeadline(time.Now().Add(patience)))
 				sent := make(chan error, 1)
 				go func() {
 					_, err := c.Write(text)
@@ -270,7 +270,7 @@ func TestPathMTU(t *testing.T) {
 				_, err := c.Write(text[:3000])
 				return errors.Is(err, syscall.EMSGSIZE)
 			})
-			must(t, exchange(c, string(text[:1400]), 5*time.Second))
+			must(t, exchange(c, string(text[:1400]), patience))
 			// One that may is cut by the stack, and put together by the other pod.
 			if f == 0 {
 				control(t, raw, func(fd int) error {
@@ -281,7 +281,7 @@ func TestPathMTU(t *testing.T) {
 					return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT)
 				})
 			}
-			must(t, exchange(c, string(text[:2000]), 5*time.Second))
+			must(t, exchange(c, string(text[:2000]), patience))
 		}
 	})
 }

@@ -65,7 +65,7 @@ func (s space) dialTCP(t testing.TB, to string) net.Conn {
 	t.Helper()
 	var c net.Conn
 	s.do(t, func() (err error) {
-		c, err = (&net.Dialer{Timeout: 5 * time.Second}).Dial("tcp4", to)
+		c, err = (&net.Dialer{Timeout: patience}).Dial("tcp4", to)
 		return err
 	})
 	t.Cleanup(func() { c.Close() })
@@ -85,7 +85,7 @@ func talk(c net.Conn, stop <-chan struct{}) error {
 		default:
 		}
 		text := fmt.Sprintf("%064d", i)
-		err := c.SetDeadline(time.Now().Add(5 * time.Second))
+		err := c.SetDeadline(time.Now().Add(patience))
 		if err == nil {
 			_, err = c.Write([]byte(text))
 		}
@@ -181,7 +181,7 @@ func exchangesDone(c net.Conn) bool {
 	if _, err := c.Write([]byte("x")); err != nil {
 		return false
 	}
-	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return false
 	}
 	var b [1]byte

@@ -27,6 +27,7 @@ type upgrade struct {
 }
 
 func newUpgrade(t testing.TB) *upgrade {
+	asShipped(t)
 	newSpace(t).enter(t)
 	return &upgrade{t: t, cfg: testConfig(t)}
 }

@@ -108,6 +108,7 @@ func everywhere6() *net.IPNet { return &net.IPNet{IP: net.IPv6zero, Mask: net.CI
 
 func newVPC(t *testing.T) *vpc {
 	t.Helper()
+	asShipped(t)
 	v := &vpc{router: newSpace(t), nodes: map[matrix.Node]*matrixNode{}, parties: map[matrix.Party]party{}}
 	v.router.do(t, func() error {
 		errs := []error{sysctls(plain()), sysctls(sourceCheck("1"))}

@@ -35,6 +35,7 @@ const routerAddr = "192.168.0.1"
 
 func newNode(t testing.TB, attach AttachMode) *node {
 	t.Helper()
+	asShipped(t)
 	n := &node{host: newSpace(t), router: newSpace(t), cfg: testConfig(t)}
 	n.cfg.Attach = attach
 	n.host.enter(t)

@@ -45,6 +45,7 @@ var worldAddrs = [2]string{worldAddr, "2600::80"}
 
 func newTwoNodes(t testing.TB, attach AttachMode) *twoNodes {
 	t.Helper()
+	asShipped(t)
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	w := &twoNodes{router: newSpace(t), six: err == nil}
 	w.router.do(t, func() error {

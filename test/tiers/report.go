@@ -11,8 +11,8 @@ import (
 func report(w io.Writer, results []result, allowed map[string]string) int {
 	var bad []result
 	passedN, skippedN := 0, 0
-	var whole time.Duration
-	fmt.Fprintf(w, "\n%-9s %-6s %-14s %6s %8s\n", "TIER", "LANE", "RESULT", "BEGAN", "SECONDS")
+	var whole, cpu time.Duration
+	fmt.Fprintf(w, "\n%-9s %-6s %-14s %6s %8s %6s\n", "TIER", "LANE", "RESULT", "BEGAN", "SECONDS", "CPU")
 	for _, r := range results {
 		note := r.why
 		switch r.state {
@@ -29,10 +29,10 @@ func report(w io.Writer, results []result, allowed map[string]string) int {
 				note = r.why + " (not named in test/allowed-absent: counts as failed)"
 			}
 		}
-		whole = max(whole, r.began+r.took)
-		fmt.Fprintf(w, "%-9s %-6s %-14s %6.0f %8.0f  %s\n", r.tier.name, r.tier.lane, r.state, r.began.Seconds(), r.took.Seconds(), note)
+		whole, cpu = max(whole, r.began+r.took), cpu+r.cpu
+		fmt.Fprintf(w, "%-9s %-6s %-14s %6.0f %8.0f %6.0f  %s\n", r.tier.name, r.tier.lane, r.state, r.began.Seconds(), r.took.Seconds(), r.cpu.Seconds(), note)
 	}
-	fmt.Fprintf(w, "%-9s %-6s %-14s %6s %8.0f\n", "all", "", "", "", whole.Seconds())
+	fmt.Fprintf(w, "%-9s %-6s %-14s %6s %8.0f %6.0f\n", "all", "", "", "", whole.Seconds(), cpu.Seconds())
 	for _, r := range bad {
 		explain(w, r, max(excerptLeast, excerptLines/len(bad)))
 	}

@@ -38,6 +38,7 @@ type result struct {
 	state state
 	began time.Duration // after all of it began
 	took  time.Duration
+	cpu   time.Duration // of its processes, but for those that it left running
 	why   string
 	log   string // path of its output
 }
@@ -140,6 +141,9 @@ func execute(ctx context.Context, t tier, logPath string, w io.Writer) result {
 	cmd.WaitDelay = 20 * time.Second
 	err = cmd.Run()
 	r.took = time.Since(started)
+	if s := cmd.ProcessState; s != nil {
+		r.cpu = s.UserTime() + s.SystemTime()
+	}
 	var exit *exec.ExitError
 	switch {
 	case err == nil:

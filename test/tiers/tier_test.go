@@ -20,12 +20,16 @@ func TestExecute(t *testing.T) {
 		{"passes", "echo fine", time.Minute, passed, ""},
 		{"fails", "exit 3", time.Minute, failed, "exit status 3"},
 		{"absent", "echo first; echo no emulator here; exit 77", time.Minute, couldNotRun, "no emulator here"},
+		{"computes", "i=0; while ((i++ < 30000)); do :; done", time.Minute, passed, ""},
 		{"hangs", "exec tail -f /dev/null", 200 * time.Millisecond, failed, "not done after"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := execute(t.Context(), tier{name: c.name, limit: c.limit, command: c.command}, filepath.Join(t.TempDir(), "log"), new(bytes.Buffer))
 			if r.state != c.want || !strings.Contains(r.why, c.why) {
 				t.Fatalf("got %s (%s), want %s (%s)", r.state, r.why, c.want, c.why)
+			}
+			if c.name == "computes" && r.cpu < time.Millisecond {
+				t.Fatalf("it took %s of CPU time", r.cpu)
 			}
 		})
 	}

@@ -83,7 +83,7 @@ func measure(ctx context.Context, only string, stderr io.Writer) (bpfcover.Profi
 	}
 	defer os.RemoveAll(work)
 	profile := filepath.Join(work, "profile")
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=10m", "-run="+only, "./"+testPackage, "-args", "-bpfcover="+profile, "-random-packets=1m")
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=15m", "-run="+only, "./"+testPackage, "-args", "-bpfcover="+profile, "-random-packets=1m")
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("the tests of %s: %w", testPackage, err)

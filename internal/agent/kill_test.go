@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -68,8 +69,7 @@ func TestKillChild(t *testing.T) {
 	r := &rig{t: t, dir: dir, bpf: os.Getenv(killBPF), cluster: newFakeCluster(), addWait: 2 * time.Second,
 		runtime: &fakeRuntime{err: errors.New("no comparison in this test")}}
 	r.plugin = filepath.Join(dir, "weft-cni") // the parent's: this process is killed and removes nothing
-	r.conf.EnableIPv4Masquerade = true
-	r.conf.LogLevel = "info"
+	r.conf = testConfig()
 	r.cluster.set(r.nodeNetwork(2), r.clusterNetwork())
 	o := r.options()
 	armed := &atomic.Bool{}
@@ -79,13 +79,12 @@ func TestKillChild(t *testing.T) {
 		return dyingDatapath{dp, os.Getenv(killStep), armed}, err
 	}
 	go func() {
-		nstest.Eventually(t, 20*time.Second, "ready", func() error {
-			_, err := os.Stat(filepath.Join(dir, "run", "ready"))
-			if err == nil && r.cluster.lastStatus().AgentVersion == "" {
-				err = errors.New("no status yet")
+		// The parent ends this process if it takes too long.
+		for tick := time.Tick(20 * time.Millisecond); ; <-tick {
+			if _, err := os.Stat(filepath.Join(dir, "run", "ready")); err == nil && r.cluster.lastStatus().AgentVersion != "" {
+				break
 			}
-			return err
-		})
+		}
 		armed.Store(true)
 		fmt.Println("child ready")
 	}()
@@ -103,19 +102,22 @@ func TestKillChild(t *testing.T) {
 func (r *rig) child(step string) *exec.Cmd {
 	r.t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestKillChild$", "-test.v")
-	cmd.Env = append(os.Environ(), killDir+"="+r.dir, killBPF+"="+r.bpf, killStep+"="+step)
-	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), killDir+"="+r.dir, killBPF+"="+r.bpf, killStep+"="+step, testLogs+"=1")
+	var logs bytes.Buffer
+	cmd.Stderr = &logs
 	_, inErr := cmd.StdinPipe() // its end tells the child that this process is gone
 	out, err := cmd.StdoutPipe()
 	r.must(inErr, err, cmd.Start())
 	r.t.Cleanup(func() { _ = cmd.Process.Kill() }) // mostly dead by then
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
+	slow := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	defer slow.Stop()
+	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if lines.Text() == "child ready" {
 			return cmd
 		}
 	}
-	r.t.Fatalf("agent killed at %q did not become ready", step)
+	err = cmd.Wait()
+	r.t.Fatalf("the agent that is to die at %q did not become ready (%v); it said\n%s", step, err, logs.String())
 	return nil
 }
 

@@ -74,8 +74,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	nstest.NeedRoot(t)
 	r := &rig{t: t, router: nstest.New(t), dir: t.TempDir(), cluster: newFakeCluster(), runtime: &fakeRuntime{all: map[string]runtimeservice.Sandbox{}}, addWait: 2 * time.Second}
-	r.conf = config.Default()
-	r.conf.Cluster.Name = "test"
+	r.conf = testConfig()
 	for _, d := range []string{"bin", "conf", "run", "state"} {
 		r.must(os.MkdirAll(filepath.Join(r.dir, d), 0o755))
 	}
@@ -229,7 +228,16 @@ func (r *rig) awaitReady() {
 	})
 }
 
-// testLog shows the agent's words where a test fails.
+// testConfig is what the chart gives where nobody chose otherwise.
+func testConfig() config.Config {
+	c := config.Default()
+	c.Cluster.Name = "test"
+	return c
+}
+
+// testLogs in the environment shows the agent's words.
+const testLogs = "WEFT_TEST_LOG"
+
 func testLog(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(logWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
@@ -237,7 +245,7 @@ func testLog(t testing.TB) *slog.Logger {
 type logWriter struct{ t testing.TB }
 
 func (w logWriter) Write(p []byte) (int, error) {
-	if os.Getenv("WEFT_TEST_LOG") != "" {
+	if os.Getenv(testLogs) != "" {
 		fmt.Fprint(os.Stderr, string(p))
 	}
 	return len(p), nil

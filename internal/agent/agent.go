@@ -89,6 +89,7 @@ type agent struct {
 	ports      masquerade.Ports
 	strays     strays
 	repairs    *repairs
+	fills      *fills
 
 	peers   atomic.Pointer[nodehealth.Monitor]
 	tried   bool          // a trial endpoint could be made
@@ -112,7 +113,7 @@ func Run(ctx context.Context, o Options) error {
 	a := &agent{
 		Options: o, paths: paths{run: o.RunDir, state: o.StateDir}, progress: newProgress(),
 		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()}, tell: make(chan struct{}, 1),
-		services: newServices(), repairs: newRepairs(),
+		services: newServices(), repairs: newRepairs(), fills: newFills(),
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveHealth(ctx) })
@@ -419,6 +420,8 @@ func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	g.Go(func() error { return a.replay(ctx) })
 	g.Go(func() error { return a.compare(ctx) })
 	g.Go(func() error { return a.guard(ctx) })
+	g.Go(func() error { return a.countFills(ctx) })
+	g.Go(func() error { return a.measureAlways(ctx) })
 	g.Go(func() error { return a.tellStatus(ctx) })
 	g.Go(func() error { return a.lookAtPeers(ctx) })
 	g.Go(func() error { return a.installAndKeep(ctx) })

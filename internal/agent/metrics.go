@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,84 +10,87 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// descriptions are all metrics of the agent; docs/observing.md lists them.
+type descriptions struct{ all []*prometheus.Desc }
+
+func (d *descriptions) add(name, help string, labels ...string) *prometheus.Desc {
+	desc := prometheus.NewDesc(name, help, labels, nil)
+	d.all = append(d.all, desc)
+	return desc
+}
+
 // metrics reads the agent's numbers when they are asked for.
 type metrics struct {
-	a                             *agent
+	a *agent
+	descriptions
 	addresses, endpoints, waiting *prometheus.Desc
-	ready, packets, bytes         *prometheus.Desc
-	events                        *prometheus.Desc
+	ready, restores               *prometheus.Desc
 	peers                         peerMetrics
+	datapath                      datapathMetrics
 }
 
 func newMetrics(a *agent) *metrics {
-	hook := []string{"hook", "direction", "reason"}
-	return &metrics{
-		a:         a,
-		peers:     newPeerMetrics(),
-		addresses: prometheus.NewDesc("weft_ipam_addresses", "Addresses of this node by state.", []string{"state"}, nil),
-		endpoints: prometheus.NewDesc("weft_endpoints", "Endpoints of this node.", nil, nil),
-		waiting:   prometheus.NewDesc("weft_ipam_waiting", "Pods that wait for an address.", nil, nil),
-		ready:     prometheus.NewDesc("weft_agent_ready", "1 once pods can be made.", nil, nil),
-		events:    prometheus.NewDesc("weft_datapath_events_total", "Events by type and what became of them: suppressed ones were only counted, lost ones found the ring full.", []string{"type", "outcome"}, nil),
-		packets:   prometheus.NewDesc("weft_datapath_packets_total", "Packets by hook, direction and what became of them.", hook, nil),
-		bytes:     prometheus.NewDesc("weft_datapath_bytes_total", "Bytes by hook, direction and what became of them.", hook, nil),
-	}
+	m := &metrics{a: a}
+	m.addresses = m.add("weft_ipam_addresses", "Addresses of this node by state.", "state")
+	m.endpoints = m.add("weft_endpoints", "Endpoints of this node.")
+	m.waiting = m.add("weft_ipam_waiting", "Pods that wait for an address.")
+	m.ready = m.add("weft_agent_ready", "1 once pods can be made.")
+	m.restores = m.add("weft_restores_total", "What the agent put back after something else had taken it away, by kind.", "what")
+	m.peers = newPeerMetrics(&m.descriptions)
+	m.datapath = newDatapathMetrics(&m.descriptions)
+	return m
 }
 
 // Describe implements prometheus.Collector.
-func (m *metrics) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(m, ch) }
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range m.all {
+		ch <- d
+	}
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+}
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
 	ready := 0.0
 	if m.a.ready.Load() {
 		ready = 1
 	}
-	gauge(m.ready, ready)
+	gauge(ch, m.ready, ready)
+	_, _, counts := m.a.repairs.get()
+	for what, n := range counts {
+		counter(ch, m.restores, float64(n), what)
+	}
 	if !m.a.serving.Load() {
 		return
 	}
 	u := m.a.manager.Usage()
-	gauge(m.addresses, float64(u.Free), "free")
-	gauge(m.addresses, float64(u.Used), "used")
-	gauge(m.addresses, float64(u.Resting), "resting")
-	gauge(m.addresses, float64(len(u.Fenced)), "fenced")
-	gauge(m.endpoints, float64(len(u.Endpoints)))
-	gauge(m.waiting, float64(u.Waiting))
+	gauge(ch, m.addresses, float64(u.Free), "free")
+	gauge(ch, m.addresses, float64(u.Used), "used")
+	gauge(ch, m.addresses, float64(u.Resting), "resting")
+	gauge(ch, m.addresses, float64(len(u.Fenced)), "fenced")
+	gauge(ch, m.endpoints, float64(len(u.Endpoints)))
+	gauge(ch, m.waiting, float64(u.Waiting))
 	if p := m.a.peers.Load(); p != nil {
 		m.peers.collect(p, ch)
 	}
-	counters, err := m.a.programs.dp.Counters()
-	if err != nil {
-		m.a.Log.Warn("datapath counters not read", "err", err)
-		return
-	}
-	stats, err := m.a.flows.stats()
-	if err != nil {
-		m.a.Log.Warn("statistics of events not read", "err", err)
-		return
-	}
-	for _, s := range stats.Events {
-		for outcome, n := range map[string]uint64{"sent": s.Sent, "suppressed": s.Suppressed, "lost": s.Lost} {
-			ch <- prometheus.MustNewConstMetric(m.events, prometheus.CounterValue, float64(n), s.Type, outcome)
-		}
-	}
-	for _, c := range counters {
-		labels := []string{c.Hook.String(), c.Direction.String(), c.Reason.String()}
-		ch <- prometheus.MustNewConstMetric(m.packets, prometheus.CounterValue, float64(c.Packets), labels...)
-		ch <- prometheus.MustNewConstMetric(m.bytes, prometheus.CounterValue, float64(c.Bytes), labels...)
-	}
+	m.datapath.collect(m.a, ch)
 }
 
 func (a *agent) serveMetrics(ctx context.Context) error {
 	reg := prometheus.NewRegistry()
+	var errs []error
 	for _, c := range []prometheus.Collector{newMetrics(a), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
-		if err := reg.Register(c); err != nil {
-			return err
-		}
+		errs = append(errs, reg.Register(c))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))

@@ -84,12 +84,12 @@ func (a *agent) unreached() (int32, []v1alpha1.UnreachedPeer) {
 // of the cluster.
 type peerMetrics struct{ known, probed, reached, latency *prometheus.Desc }
 
-func newPeerMetrics() peerMetrics {
+func newPeerMetrics(d *descriptions) peerMetrics {
 	return peerMetrics{
-		known:   prometheus.NewDesc("weft_node_health_peers", "Other nodes with an agent.", nil, nil),
-		probed:  prometheus.NewDesc("weft_node_health_probed", "Other nodes that were probed.", nil, nil),
-		reached: prometheus.NewDesc("weft_node_health_reached", "Other nodes that were probed and are reached.", nil, nil),
-		latency: prometheus.NewDesc("weft_node_health_latency_seconds", "Last latency to other nodes.", []string{"probe"}, nil),
+		known:   d.add("weft_node_health_peers", "Other nodes with an agent."),
+		probed:  d.add("weft_node_health_probed", "Other nodes that were probed."),
+		reached: d.add("weft_node_health_reached", "Other nodes that were probed and are reached."),
+		latency: d.add("weft_node_health_latency_seconds", "Last latency to other nodes.", "probe"),
 	}
 }
 

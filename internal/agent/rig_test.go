@@ -63,6 +63,7 @@ type rig struct {
 	conf    config.Config
 	addWait time.Duration
 	plugin  string // empty: built
+	metrics string // where the agent serves them
 
 	datapath atomic.Pointer[datapath.Datapath] // the running agent's
 
@@ -186,6 +187,7 @@ func (r *rig) options() Options {
 			return dp, err
 		},
 		AddWait: r.addWait, CollectEvery: 100 * time.Millisecond, GuardEvery: 200 * time.Millisecond, Version: "test", Log: testLog(r.t),
+		MetricsAddress: r.metrics,
 	}
 }
 
@@ -216,7 +218,7 @@ func (r *rig) launch() {
 
 func (r *rig) awaitReady() {
 	r.t.Helper()
-	nstest.Eventually(r.t, 15*time.Second, "agent ready", func() error {
+	nstest.Eventually(r.t, 60*time.Second, "agent ready", func() error {
 		s := r.cluster.lastStatus()
 		for _, c := range s.Conditions {
 			if c.Type == v1alpha1.ConditionReady && c.Status == metav1.ConditionTrue {

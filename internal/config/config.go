@@ -92,6 +92,8 @@ type BPF struct {
 	// ratio, or what the programs were built with.
 	CTTCPMax int `json:"ctTcpMax"`
 	CTAnyMax int `json:"ctAnyMax"`
+	// ProgramStatistics has the kernel measure every program always.
+	ProgramStatistics bool `json:"programStatistics"`
 }
 
 // MinConnections and MaxConnections bound the sizes of the tables of connections, MaxSizeRatio their part

@@ -146,6 +146,7 @@ bpf:
   {{- if not (kindIs "invalid" $v.bpf.mapDynamicSizeRatio) }}
   mapDynamicSizeRatio: {{ $v.bpf.mapDynamicSizeRatio | float64 }}
   {{- end }}
+  programStatistics: {{ $v.bpf.programStatistics }}
   {{- if not (kindIs "invalid" $v.bpf.ctTcpMax) }}
   ctTcpMax: {{ $v.bpf.ctTcpMax | int }}
   {{- end }}

@@ -78,8 +78,8 @@ func talk(c net.Conn, stop <-chan struct{}) error {
 	for i := 0; ; i++ {
 		select {
 		case <-stop:
-			if i < 100 {
-				return fmt.Errorf("only %d exchanges under load, expected 100 or more", i)
+			if i < enoughTalk {
+				return fmt.Errorf("only %d exchanges under load, expected %d or more", i, enoughTalk)
 			}
 			return nil
 		default:
@@ -134,7 +134,7 @@ func TestVersionsAreSwappedUnderLoad(t *testing.T) {
 		begin(load, a.dial(t, "", farAddr+":7"))
 		begin(load, a.dial(t, "", otherAddr+":7"))
 		quiet := a.dialTCP(t, world+":80")
-		for i := range 10 {
+		for i := range 6 {
 			object := ThisVersion()
 			if i%2 == 0 {
 				object = nextVersion()

@@ -16,6 +16,7 @@ import (
 	"github.com/weft-cni/weft/internal/cni"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/masquerade"
 	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/nodenet"
@@ -28,9 +29,9 @@ type Cluster interface {
 	// Watch calls changed with the newest objects, nil where there is none, until ctx ends. It calls
 	// only once it knows; until then it calls waits with what it waits for.
 	Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork), waits func(reason string)) error
-	// WatchServices keeps t equal to the cluster's services until ctx ends, and calls synced once t has
-	// all of them.
-	WatchServices(ctx context.Context, t *service.Table, synced func()) error
+	// WatchServices keeps t and lb equal to the cluster's services and endpoints until ctx ends, and calls
+	// synced once they have all of them.
+	WatchServices(ctx context.Context, t *service.Table, lb *loadbalancer.Table, synced func()) error
 	// WatchPeers calls changed with all nodes that have an agent, this one included, until ctx ends.
 	WatchPeers(ctx context.Context, changed func([]nodehealth.Peer)) error
 	// ApplyStatus writes the agent's part of the NodeNetwork's status.
@@ -60,6 +61,7 @@ type Options struct {
 	Runtime  Runtime
 	Instance func(context.Context) (string, error)
 	Datapath func() (Datapath, error)
+	Balancer func() (Balancer, error)
 
 	HealthAddress, MetricsAddress string
 	// AddWait bounds how long an ADD waits for a free address; CollectEvery is the period of the
@@ -83,6 +85,7 @@ type agent struct {
 	queue    cni.Queue
 	source   source
 	services *services
+	balance  *balance
 	flows    *flows
 	// exceptions from masquerading, and the ports that it gives.
 	exceptions exceptions
@@ -113,7 +116,7 @@ func Run(ctx context.Context, o Options) error {
 	a := &agent{
 		Options: o, paths: paths{run: o.RunDir, state: o.StateDir}, progress: newProgress(),
 		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()}, tell: make(chan struct{}, 1),
-		services: newServices(), repairs: newRepairs(), fills: newFills(),
+		services: newServices(), balance: newBalance(), repairs: newRepairs(), fills: newFills(),
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveHealth(ctx) })
@@ -152,6 +155,7 @@ func (a *agent) live(ctx context.Context) error {
 		}
 	}()
 	a.programs = newPrograms(dp)
+	defer a.openBalancer()()
 	if err := a.rememberServices(); err != nil {
 		return err
 	}
@@ -417,6 +421,7 @@ func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	g.Go(func() error { return a.follow(ctx) })
 	g.Go(func() error { return a.followExceptions(ctx) })
 	g.Go(func() error { return a.followServices(ctx, synced) })
+	g.Go(func() error { return a.followBackends(ctx, synced) })
 	g.Go(func() error { return a.replay(ctx) })
 	g.Go(func() error { return a.compare(ctx) })
 	g.Go(func() error { return a.guard(ctx) })

@@ -26,7 +26,7 @@ import (
 type flags struct {
 	config, node, kubeconfig      string
 	runDir, stateDir, procSysNet  string
-	criSocket                     string
+	criSocket, cgroups            string
 	install                       Install
 	healthAddress, metricsAddress string
 }
@@ -51,6 +51,7 @@ func NewCommand() *cobra.Command {
 	r.StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file (default: the pod's service account)")
 	r.StringVar(&f.procSysNet, "proc-sys-net", "/host/proc/sys/net", "where the host's /proc/sys/net is writable")
 	r.StringVar(&f.criSocket, "cri-socket", "/run/containerd/containerd.sock", "the container runtime's socket")
+	r.StringVar(&f.cgroups, "host-cgroups", "/host/sys/fs/cgroup", "the host's control groups")
 	r.StringVar(&f.install.Plugin, "cni-plugin", "/weft-cni", "the CNI plugin to install on the host")
 	r.StringVar(&f.healthAddress, "health-address", fmt.Sprintf("127.0.0.1:%d", contract.AgentHealthPort), "address of /healthz, /readyz and /status")
 	r.StringVar(&f.metricsAddress, "metrics-address", fmt.Sprintf(":%d", contract.AgentMetricsPort), "address of /metrics; empty: none")
@@ -152,6 +153,7 @@ func (f *flags) run(ctx context.Context) error {
 		Exceptions: config.IPMasqAgentPath,
 		Install:    f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
 		Datapath:      openDatapath(log, sizes),
+		Balancer:      func() (Balancer, error) { return openBalancer(log, f.cgroups) },
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,
 	})

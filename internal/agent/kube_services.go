@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -13,14 +14,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/service"
 )
 
 // WatchServices implements Cluster. Ranges of services are objects since Kubernetes 1.33; before, and where
 // there are none, the addresses in use are known.
-func (k *Kubernetes) WatchServices(ctx context.Context, t *service.Table, synced func()) error {
+func (k *Kubernetes) WatchServices(ctx context.Context, t *service.Table, lb *loadbalancer.Table, synced func()) error {
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme, discoveryv1.AddToScheme} {
 		if err := add(s); err != nil {
 			return err
 		}
@@ -39,12 +41,18 @@ func (k *Kubernetes) WatchServices(ctx context.Context, t *service.Table, synced
 			}
 			return o, nil
 		}},
+		&discoveryv1.EndpointSlice{}: {Transform: func(o any) (any, error) {
+			if s, ok := o.(*discoveryv1.EndpointSlice); ok {
+				return loadbalancer.Strip(s), nil
+			}
+			return o, nil
+		}},
 		&networkingv1.ServiceCIDR{}: {Transform: cache.TransformStripManagedFields()},
 	}})
 	if err != nil {
 		return fmt.Errorf("kubernetes: %w", err)
 	}
-	watched := []client.Object{&corev1.Service{}}
+	watched := []client.Object{&corev1.Service{}, &discoveryv1.EndpointSlice{}}
 	if ranges {
 		watched = append(watched, &networkingv1.ServiceCIDR{})
 	}
@@ -55,9 +63,9 @@ func (k *Kubernetes) WatchServices(ctx context.Context, t *service.Table, synced
 			return fmt.Errorf("kubernetes: watch %T: %w", o, err)
 		}
 		h, err := inf.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { tableService(t, o, false) },
-			UpdateFunc: func(_, o any) { tableService(t, o, false) },
-			DeleteFunc: func(o any) { tableService(t, o, true) },
+			AddFunc:    func(o any) { tableService(t, lb, o, false) },
+			UpdateFunc: func(_, o any) { tableService(t, lb, o, false) },
+			DeleteFunc: func(o any) { tableService(t, lb, o, true) },
 		})
 		if err != nil {
 			return fmt.Errorf("kubernetes: watch %T: %w", o, err)
@@ -92,8 +100,8 @@ func (k *Kubernetes) haveServiceCIDRs(ctx context.Context) (bool, error) {
 	}
 }
 
-// tableService enters a service or a range of them.
-func tableService(t *service.Table, o any, gone bool) {
+// tableService enters a service, its endpoints, or a range of services.
+func tableService(t *service.Table, lb *loadbalancer.Table, o any, gone bool) {
 	if unknown, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
 		o = unknown.Obj
 	}
@@ -102,9 +110,17 @@ func tableService(t *service.Table, o any, gone bool) {
 		owner := "service " + v.Namespace + "/" + v.Name
 		if gone {
 			t.Set(owner, nil)
+			lb.DeleteService(loadbalancer.Name{Namespace: v.Namespace, Name: v.Name})
 			return
 		}
 		t.Set(owner, service.Hosts(service.Addresses(v)))
+		lb.SetService(v)
+	case *discoveryv1.EndpointSlice:
+		if gone {
+			lb.DeleteSlice(loadbalancer.Name{Namespace: v.Namespace, Name: v.Name})
+			return
+		}
+		lb.SetSlice(v)
 	case *networkingv1.ServiceCIDR:
 		owner := "servicecidr " + v.Name
 		if gone {

@@ -23,6 +23,7 @@ import (
 func described() map[string]string {
 	ch := make(chan *prometheus.Desc, 100)
 	newMetrics(&agent{}).Describe(ch)
+	newServiceMetrics(&agent{}).Describe(ch)
 	close(ch)
 	out := map[string]string{}
 	parts := regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)

@@ -29,11 +29,13 @@ import (
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/nodenet"
 	"github.com/weft-cni/weft/internal/nodenet/nstest"
 	"github.com/weft-cni/weft/internal/runtimeservice"
 	"github.com/weft-cni/weft/internal/service"
+	"github.com/weft-cni/weft/internal/socklb"
 )
 
 // The network of the tests: the process is in the node's namespace; a router namespace is VPC and world.
@@ -60,12 +62,14 @@ type rig struct {
 	runtime *fakeRuntime
 	dir     string
 	bpf     string
+	cgroup  string // empty: sockets can't be connected to services
 	conf    config.Config
 	addWait time.Duration
 	plugin  string // empty: built
 	metrics string // where the agent serves them
 
 	datapath atomic.Pointer[datapath.Datapath] // the running agent's
+	balancer atomic.Pointer[socklb.Balancer]   // likewise
 
 	stop func()
 }
@@ -185,6 +189,14 @@ func (r *rig) options() Options {
 			dp, err := datapath.Open(datapath.Config{PinDir: r.bpf, Log: slog.New(slog.DiscardHandler)})
 			r.datapath.Store(dp)
 			return dp, err
+		},
+		Balancer: func() (Balancer, error) {
+			lb, err := socklb.Open(socklb.Config{PinDir: r.bpf, Cgroup: r.cgroup, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				return nil, err
+			}
+			r.balancer.Store(lb)
+			return lb, nil
 		},
 		AddWait: r.addWait, CollectEvery: 100 * time.Millisecond, GuardEvery: 200 * time.Millisecond, Version: "test", Log: testLog(r.t),
 		MetricsAddress: r.metrics,
@@ -375,6 +387,8 @@ type fakeCluster struct {
 	events  []string
 	// services by owner; nil: the API server hasn't told yet.
 	services map[string][]netip.Prefix
+	// balanced enters services with their endpoints.
+	balanced func(*loadbalancer.Table)
 	peers    []nodehealth.Peer
 }
 
@@ -403,13 +417,16 @@ func (c *fakeCluster) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetw
 }
 
 // WatchServices tells of the services that the test set before.
-func (c *fakeCluster) WatchServices(ctx context.Context, t *service.Table, synced func()) error {
+func (c *fakeCluster) WatchServices(ctx context.Context, t *service.Table, lb *loadbalancer.Table, synced func()) error {
 	for {
 		c.mu.Lock()
-		services, known, next := maps.Clone(c.services), c.services != nil, c.changed
+		services, balanced, known, next := maps.Clone(c.services), c.balanced, c.services != nil, c.changed
 		c.mu.Unlock()
 		for owner, prefixes := range services {
 			t.Set(owner, prefixes)
+		}
+		if balanced != nil {
+			balanced(lb)
 		}
 		if known {
 			synced()

@@ -69,7 +69,7 @@ func (a *agent) rememberServices() error {
 // the stack too, as long as they aren't inside of what is native.
 func (a *agent) watchServices(ctx context.Context, synced func()) error {
 	for {
-		err := a.Cluster.WatchServices(ctx, a.services.table, synced)
+		err := a.Cluster.WatchServices(ctx, a.services.table, a.balance.table, synced)
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -18,7 +18,7 @@ func (podToService) Actions(e *Env) []Action {
 	for _, c := range e.Clients {
 		for _, s := range e.Services {
 			if !s.Local {
-				out = append(out, e.httpAction(c, "service "+s.Name, url(s.ClusterIP, s.Port), serviceCauses(), fromPod(s.Backend.Name)))
+				out = append(out, e.httpAction(c, "service "+s.Name, url(s.ClusterIP, s.Port), clusterCauses(), fromPod(s.Backend.Name)))
 			}
 		}
 	}
@@ -120,10 +120,19 @@ func clientIsOneOf(want []string, path string) func(probe.Result) Outcome {
 	}
 }
 
-// itselfCauses: a pod that meets its own address as a stranger's drops the packet.
+// clusterCauses: the pod's socket is connected to one of the service's pods, by weft where it can and else by
+// kube-proxy.
+func clusterCauses() causes {
+	return causes{
+		probe.Timeout: "the node's agent doesn't follow the service (it is stuck, or may not watch endpointslices), so sockets are sent to a pod that is gone; where status names kube-proxy for services, its rules are missing",
+		probe.Refused: "the service has no ready endpoint, or the node has not yet heard of it",
+	}
+}
+
+// itselfCauses: a pod whose socket is connected to its own address meets only itself.
 func itselfCauses() causes {
-	c := serviceCauses()
-	c[probe.Timeout] = "kube-proxy did not give the packet another source (its mark for pods that reach themselves is missing, or another program's rule comes first), so the pod sees its own address come from outside and drops it; or the service's rules are missing"
+	c := clusterCauses()
+	c[probe.Timeout] = "the pod itself drops what it sends to its own address (a rule of its firewall, as a mesh makes them); where status names kube-proxy for services, it did not give the packet another source (its mark for pods that reach themselves is missing, or another program's rule comes first)"
 	return c
 }
 

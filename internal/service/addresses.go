@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/weft-cni/weft/internal/loadbalancer"
 )
 
 // Addresses are those at which s is reached, but for its node ports: cluster, external and load balancer
@@ -51,12 +53,22 @@ func Ranges(c *networkingv1.ServiceCIDR) []netip.Prefix {
 	return out
 }
 
-// Strip leaves of s what Addresses reads, and what tells one service from another: a node keeps every
-// service of the cluster.
+// Strip leaves of s what Addresses and loadbalancer.Resolve read, and what tells one service from another: a
+// node keeps every service of the cluster.
 func Strip(s *corev1.Service) *corev1.Service {
 	out := &corev1.Service{}
 	out.Namespace, out.Name, out.UID, out.ResourceVersion = s.Namespace, s.Name, s.UID, s.ResourceVersion
-	out.Spec.Type = s.Spec.Type
+	for _, l := range []string{loadbalancer.LabelOtherProxy, corev1.IsHeadlessService} {
+		if v, ok := s.Labels[l]; ok {
+			if out.Labels == nil {
+				out.Labels = map[string]string{}
+			}
+			out.Labels[l] = v
+		}
+	}
+	out.Spec.Type, out.Spec.Ports = s.Spec.Type, s.Spec.Ports
+	out.Spec.SessionAffinity, out.Spec.SessionAffinityConfig = s.Spec.SessionAffinity, s.Spec.SessionAffinityConfig
+	out.Spec.InternalTrafficPolicy = s.Spec.InternalTrafficPolicy
 	out.Spec.ClusterIP, out.Spec.ClusterIPs, out.Spec.ExternalIPs = s.Spec.ClusterIP, s.Spec.ClusterIPs, s.Spec.ExternalIPs
 	for _, i := range s.Status.LoadBalancer.Ingress {
 		out.Status.LoadBalancer.Ingress = append(out.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: i.IP, IPMode: i.IPMode})

@@ -9,19 +9,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/weft-cni/weft/test/kernels/suites"
 )
 
-const (
-	guestBinary = "guest"
-	testBinary  = "datapath.test"
-)
+const guestBinary = "guest"
 
 // buildPayload builds what runs in the guest, static and for its architecture.
 func buildPayload(ctx context.Context, dir string) error {
-	for _, args := range [][]string{
-		{"build", "-trimpath", "-o", filepath.Join(dir, guestBinary), "github.com/weft-cni/weft/test/kernels/guest"},
-		{"test", "-trimpath", "-c", "-o", filepath.Join(dir, testBinary), "github.com/weft-cni/weft/internal/datapath"},
-	} {
+	commands := [][]string{{"build", "-trimpath", "-o", filepath.Join(dir, guestBinary), "github.com/weft-cni/weft/test/kernels/guest"}}
+	for _, s := range suites.All() {
+		commands = append(commands, []string{"test", "-trimpath", "-c", "-o", filepath.Join(dir, s.Binary), s.Package})
+	}
+	for _, args := range commands {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -56,7 +56,11 @@ func initramfs(ctx context.Context, img image, work, name, tests string) (string
 	}
 	a.add("tests", modeFile, []byte(tests))
 	a.add("modules/order", modeFile, []byte(order.String()))
-	for target, source := range map[string]string{"init": guestBinary, testBinary: testBinary} {
+	files := map[string]string{"init": guestBinary}
+	for _, s := range suites.All() {
+		files[s.Binary] = s.Binary
+	}
+	for target, source := range files {
 		data, err := os.ReadFile(filepath.Join(work, source))
 		if err != nil {
 			return "", err

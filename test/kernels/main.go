@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-cni/weft/test/kernels/report"
+	"github.com/weft-cni/weft/test/kernels/suites"
 	"github.com/weft-cni/weft/test/kernels/variants"
 )
 
@@ -188,12 +189,15 @@ func host(ctx context.Context, work, tests string, console io.Writer) (report.Re
 	f, tried := variants.Load()
 	r.Kernel, r.TCX, r.Variants = f.Kernel, f.TCX, tried
 	var output strings.Builder
-	cmd := exec.CommandContext(ctx, filepath.Join(work, testBinary), "-test.v", "-test.run="+tests)
-	cmd.Stdout = io.MultiWriter(&output, console)
-	cmd.Stderr = cmd.Stdout
-	err := cmd.Run()
+	ended := true
+	for _, suite := range suites.All() {
+		cmd := exec.CommandContext(ctx, filepath.Join(work, suite.Binary), suite.Arguments(tests)...)
+		cmd.Stdout = io.MultiWriter(&output, console)
+		cmd.Stderr = cmd.Stdout
+		ended = cmd.Run() == nil && ended
+	}
 	r.Tests, _ = report.ReadTests(strings.NewReader(output.String()))
-	r.Tests.Ended = err == nil
+	r.Tests.Ended = ended
 	return r, nil
 }
 

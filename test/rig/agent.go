@@ -23,6 +23,7 @@ import (
 	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/datapath/next"
+	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/runtimeservice"
 	"github.com/weft-cni/weft/internal/service"
@@ -271,6 +272,7 @@ func (s Spec) options() agent.Options {
 		Install: agent.Install{Plugin: s.Plugin, BinDir: s.BinDir(), ConfDir: s.ConfDir()},
 		Cluster: given{s, log}, Runtime: given{s, log},
 		Instance: func(context.Context) (string, error) { return instance, nil },
+		Balancer: func() (agent.Balancer, error) { return nil, errors.New("the rig has no services") },
 		Datapath: func() (agent.Datapath, error) {
 			cfg := datapath.Config{Log: log, BPFFS: bpf, PinDir: filepath.Join(bpf, "weft"), Sizes: s.Sizes}
 			if s.Next {
@@ -320,7 +322,7 @@ func (g given) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v
 }
 
 // WatchServices knows of none.
-func (g given) WatchServices(ctx context.Context, _ *service.Table, synced func()) error {
+func (g given) WatchServices(ctx context.Context, _ *service.Table, _ *loadbalancer.Table, synced func()) error {
 	synced()
 	<-ctx.Done()
 	return nil

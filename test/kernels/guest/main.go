@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-cni/weft/test/kernels/report"
+	"github.com/weft-cni/weft/test/kernels/suites"
 	"github.com/weft-cni/weft/test/kernels/variants"
 )
 
@@ -86,16 +87,20 @@ func runTests() (report.Tests, error) {
 	if err != nil {
 		return report.Tests{}, err
 	}
-	cmd := exec.Command("/datapath.test", "-test.v", "-test.timeout=15m", "-test.run="+string(only))
-	cmd.Env = append(os.Environ(), "HOME=/tmp", "TMPDIR=/tmp")
-	cmd.Stdout = io.MultiWriter(os.Stdout, &output)
-	cmd.Stderr = cmd.Stdout
-	err = cmd.Run()
-	tests, readErr := report.ReadTests(&output)
-	tests.Ended = err == nil
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		err = nil // the failed tests say it
+	ended := true
+	for _, suite := range suites.All() {
+		cmd := exec.Command("/"+suite.Binary, suite.Arguments(string(only))...)
+		cmd.Env = append(os.Environ(), "HOME=/tmp", "TMPDIR=/tmp")
+		cmd.Stdout = io.MultiWriter(os.Stdout, &output)
+		cmd.Stderr = cmd.Stdout
+		err := cmd.Run()
+		ended = ended && err == nil
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) { // of those that ended the failed tests say it
+			return report.Tests{}, err
+		}
 	}
-	return tests, errors.Join(err, readErr)
+	tests, err := report.ReadTests(&output)
+	tests.Ended = ended
+	return tests, err
 }

@@ -17,21 +17,35 @@ func (s span) length() time.Duration { return s.to.Sub(s.from) }
 // worthNoting is the shortest span that is kept.
 const worthNoting = 10 * time.Millisecond
 
-// covered is how much of s lies in at least one of the others, which are sorted by their beginnings.
+// union joins spans that overlap, in their order.
+func union(lists ...[]span) (out []span) {
+	for _, s := range sorted(slices.Concat(lists...)) {
+		if n := len(out); n > 0 && !s.from.After(out[n-1].to) {
+			out[n-1].to = later(out[n-1].to, s.to)
+		} else {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func sorted(s []span) []span {
+	slices.SortFunc(s, func(a, b span) int { return a.from.Compare(b.from) })
+	return s
+}
+
+// covered is how much of s lies in the others, which are a union.
 func covered(s span, others []span) (sum time.Duration) {
-	at := s.from
-	for _, o := range others {
+	first, _ := slices.BinarySearchFunc(others, s.from, func(o span, t time.Time) int { return o.to.Compare(t) })
+	for _, o := range others[first:] {
 		if !o.from.Before(s.to) {
 			break
 		}
-		from, to := later(o.from, at), o.to
+		from, to := later(o.from, s.from), o.to
 		if to.After(s.to) {
 			to = s.to
 		}
-		if to.After(from) {
-			sum += to.Sub(from)
-			at = to
-		}
+		sum += max(0, to.Sub(from))
 	}
 	return sum
 }
@@ -41,10 +55,6 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-func sortSpans(s []span) {
-	slices.SortFunc(s, func(a, b span) int { return a.from.Compare(b.from) })
 }
 
 // gap is a span without an answer, and what is known of where it comes from.
@@ -62,12 +72,9 @@ func (g gap) rest() time.Duration { return g.span.length() - g.machine - g.users
 
 // gaps joins what the traffic missed with what the pulses missed.
 func gaps(tallies []*tally, late lateness) []gap {
-	first := late.machine
-	second := slices.Concat(first, late.users)
-	third := slices.Concat(second, late.asker)
-	for _, s := range [][]span{first, second, third} {
-		sortSpans(s)
-	}
+	first := union(late.machine)
+	second := union(first, late.users)
+	third := union(second, late.asker)
 	var out []gap
 	for _, t := range tallies {
 		for _, s := range t.noted() {
@@ -101,22 +108,14 @@ func longestRest(list []gap) (out time.Duration) {
 
 // over counts the moments without an answer that were longer than d. One that several kinds of traffic
 // share is one.
-func over(list []gap, d time.Duration) (count int) {
+func over(list []gap, d time.Duration) int {
 	var long []span
 	for _, g := range list {
 		if g.length() > d {
 			long = append(long, g.span)
 		}
 	}
-	sortSpans(long)
-	var end time.Time
-	for _, s := range long {
-		if s.from.After(end) || count == 0 {
-			count++
-		}
-		end = later(end, s.to)
-	}
-	return count
+	return len(union(long))
 }
 
 // byRest has the gap that pulses explain least first.

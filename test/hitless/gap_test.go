@@ -25,7 +25,7 @@ func TestCovered(t *testing.T) {
 		"over an end":   {[]span{sp(50, 120), sp(190, 250)}, 30},
 		"overlapping":   {[]span{sp(110, 150), sp(120, 130), sp(140, 160)}, 50},
 	} {
-		if got := covered(sp(100, 200), c.others); got != time.Duration(c.want)*time.Millisecond {
+		if got := covered(sp(100, 200), union(c.others)); got != time.Duration(c.want)*time.Millisecond {
 			t.Errorf("%s: found %s, expected %dms", name, got, c.want)
 		}
 	}

@@ -146,6 +146,24 @@ func TestNATGateway(t *testing.T) {
 	// Nothing comes in by the NAT gateway.
 	silent(t, inet, "198.51.100.100", "203.0.113.250:80")
 
+	// A subnet without a default route reaches the VPC only.
+	isolate := func(on bool) {
+		for i := range l.state.Subnets {
+			l.state.Subnets[i].Isolated = on
+		}
+		l.apply()
+	}
+	isolate(true)
+	before := l.drops("p", KindGateway, Out)
+	silent(t, p, "", "198.51.100.2:443")
+	silent(t, a, "", "198.51.100.2:443")
+	reaches(t, p, "192.168.96.20", "192.168.0.10:80", "192.168.96.20")
+	if n := l.drops("p", KindGateway, Out); n == before {
+		t.Error("no drop counted without a default route")
+	}
+	isolate(false)
+	reaches(t, p, "", "198.51.100.2:443", "203.0.113.250")
+
 	l.state.NATGateway = netip.Addr{}
 	l.apply()
 	silent(t, p, "", "198.51.100.2:443")

@@ -94,7 +94,7 @@ func (w *writer) inetSets(s State) {
 	var private []string
 	for _, sn := range s.Subnets {
 		subnets[sn.ID] = sn
-		if !sn.Public && s.NATGateway.IsValid() {
+		if !sn.Public && !sn.Isolated && s.NATGateway.IsValid() {
 			private = append(private, sn.CIDR.String())
 		}
 	}
@@ -110,7 +110,7 @@ func (w *writer) inetSets(s State) {
 				assigned = append(assigned, dev+" . "+b)
 			}
 		}
-		if !subnets[e.SubnetID].Public {
+		if sn := subnets[e.SubnetID]; !sn.Public || sn.Isolated {
 			// The route table of a private subnet doesn't lead to the internet gateway: a public address there
 			// is of no use, as in a VPC.
 			continue

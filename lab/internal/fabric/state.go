@@ -28,6 +28,8 @@ type Subnet struct {
 	// Public: the default route is the internet gateway, which translates 1:1 the addresses that have a
 	// public one and drops the rest. Otherwise it is the NAT gateway.
 	Public bool
+	// Isolated: there is no default route, and what leaves the VPC is dropped.
+	Isolated bool
 }
 
 // ENI is an elastic network interface. One with an empty Namespace is not attached.

@@ -144,18 +144,30 @@ func (m *Model) TableOf(s *Subnet) (table *RouteTable, explicit bool) {
 	return nil, false
 }
 
-// IsPublic says whether a subnet's default route is an internet gateway.
-func (m *Model) IsPublic(s *Subnet) bool {
+// defaultRoute is that of the table which serves a subnet.
+func (m *Model) defaultRoute(s *Subnet) (Route, bool) {
 	t, _ := m.TableOf(s)
 	if t == nil {
-		return false
+		return Route{}, false
 	}
 	for _, r := range t.Routes {
 		if r.Destination.Bits() == 0 {
-			return r.NATGateway == "" && r.Gateway != ""
+			return r, true
 		}
 	}
-	return false
+	return Route{}, false
+}
+
+// IsPublic says whether a subnet's default route is an internet gateway.
+func (m *Model) IsPublic(s *Subnet) bool {
+	r, ok := m.defaultRoute(s)
+	return ok && r.NATGateway == "" && r.Gateway != ""
+}
+
+// IsIsolated says whether a subnet has no default route.
+func (m *Model) IsIsolated(s *Subnet) bool {
+	_, ok := m.defaultRoute(s)
+	return !ok
 }
 
 // Zone is an availability zone.

@@ -60,7 +60,7 @@ func (c *Cloud) Resync(ctx context.Context) error { return c.follow(ctx, true) }
 func (m *Model) FabricState() fabric.State {
 	out := fabric.State{Lab: m.Lab, VPC: m.Cidr, NATGateway: m.Public.NAT(), Groups: map[string]fabric.Group{}}
 	for _, s := range Sorted(m.Subnets) {
-		out.Subnets = append(out.Subnets, fabric.Subnet{ID: s.ID, CIDR: s.CIDR, Public: m.IsPublic(s)})
+		out.Subnets = append(out.Subnets, fabric.Subnet{ID: s.ID, CIDR: s.CIDR, Public: m.IsPublic(s), Isolated: m.IsIsolated(s)})
 	}
 	for _, g := range Sorted(m.Groups) {
 		out.Groups[g.ID] = fabric.Group{Ingress: fabricRules(g.Ingress), Egress: fabricRules(g.Egress)}

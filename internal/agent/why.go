@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -75,10 +76,21 @@ func (a *agent) whyNode(from, to netip.Addr, protocol string, port uint16) (why.
 			Node: a.Node, From: c.From, To: c.To, Protocol: protocol, State: string(c.State), Sent: c.Sent.Packets, Received: c.Received.Packets,
 			SentBytes: c.Sent.Bytes, Translated: c.Translated, Refused: c.Refused, Began: now.Add(-c.Age),
 		})
-		return len(out.Connections) < maxTold
+		if len(out.Connections) == 2*maxTold {
+			out.Connections = lastBegun(out.Connections)
+		}
+		return true
 	})
 	if err != nil {
 		return out, fmt.Errorf("connections of %s: %w", a.Node, err)
 	}
+	out.Connections = lastBegun(out.Connections)
 	return out, nil
+}
+
+// lastBegun are at most maxTold connections, those that began last first: what is asked is why the flow
+// doesn't work now.
+func lastBegun(all []why.Connection) []why.Connection {
+	slices.SortStableFunc(all, func(a, b why.Connection) int { return b.Began.Compare(a.Began) })
+	return all[:min(len(all), maxTold)]
 }

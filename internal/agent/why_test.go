@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weft-cni/weft/internal/why"
 )
@@ -43,5 +44,27 @@ func TestANodeSaysWhatItKnowsOfAFlow(t *testing.T) {
 		if _, stderr, err := r.ask("/v1/why?" + bad); !errors.Is(err, ErrTold) || !strings.Contains(stderr, "expected") {
 			t.Errorf("%s: %v, %q", bad, err, stderr)
 		}
+	}
+}
+
+// Of many connections the last ones are told, in whatever order the tables have them.
+func TestLastBegun(t *testing.T) {
+	var all []why.Connection
+	begin := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	const n = 3 * maxTold
+	for i := range n {
+		all = append(all, why.Connection{Sent: uint64(i), Began: begin.Add(time.Duration(i*7%n) * time.Second)})
+	}
+	got := lastBegun(all)
+	if len(got) != maxTold {
+		t.Fatalf("%d connections are told, expected %d", len(got), maxTold)
+	}
+	for i, c := range got {
+		if want := begin.Add(time.Duration(n-1-i) * time.Second); !c.Began.Equal(want) {
+			t.Fatalf("the %d. of the newest began at %s, expected %s", i+1, c.Began, want)
+		}
+	}
+	if got := lastBegun(all[:3]); len(got) != 3 {
+		t.Errorf("%d of 3 are told", len(got))
 	}
 }

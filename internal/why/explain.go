@@ -21,7 +21,7 @@ func Explain(f Facts) Answer {
 	for _, c := range f.Connections {
 		a.Seen = append(a.Seen, describe(c))
 	}
-	for _, step := range []func(Facts, *Answer) bool{dropped, works, deadPod, notOnENI, tableFull, blocked, mtu, silent} {
+	for _, step := range []func(Facts, *Answer) bool{dropped, works, deadPod, notOnENI, blocked, tableFull, mtu, silent} {
 		if step(f, &a) {
 			return a
 		}
@@ -131,6 +131,11 @@ func works(f Facts, a *Answer) bool {
 		return true
 	}
 	a.Cause, a.Reason = Works, fmt.Sprintf("the flow is answered (%s): the network does its part", c.State)
+	if c.Refused {
+		a.Object = "connection table of node " + c.Node
+		a.Reason += ", but the table of established connections on node " + c.Node + " was full when it opened, and a flood can evict it"
+		a.Advice = "raise bpf.ctTcpMax, or look for a program that opens connections and never closes them"
+	}
 	return true
 }
 

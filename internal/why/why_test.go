@@ -126,6 +126,11 @@ func TestExplain(t *testing.T) {
 			f.VPC.Interfaces[0].Addresses = append(f.VPC.Interfaces[0].Addresses, f.Question.To.Addr)
 		}, AddressNotOnENI, "is on ENI eni-1 in EC2, but the node sends by eni-2"},
 		{"the table is full", func(f *Facts) { f.Nodes[0].Established, f.Nodes[0].Refused = 100, 7 }, TableFull, "100 of 100, 7 refused"},
+		{"the table is full, and the VPC drops it anyway", func(f *Facts) {
+			f.Nodes[0].Established, f.Nodes[0].Refused = 100, 7
+			f.VPC.Groups[1].Ingress = nil
+		}, SecurityGroup, "no inbound rule"},
+		{"it works though the table was full", func(f *Facts) { f.Connections[0].Received, f.Connections[0].Refused = 3, true }, Works, "was full when it opened"},
 		{"another node's table is full", func(f *Facts) { f.Nodes = append(f.Nodes, Node{Name: "n9", Established: 1, EstablishedMax: 1}) }, Unanswered, ""},
 		{"this connection was refused", func(f *Facts) { f.Connections[0].Refused = true }, TableFull, "bpf.ctTcpMax"},
 		{"no entry can be made", func(f *Facts) { f.Connections, f.Nodes[1].Failed = nil, 3 }, TableFull, "n2 could not make entries for 3"},

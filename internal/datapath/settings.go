@@ -143,9 +143,9 @@ func (d *Datapath) firstSettings(given Settings) (Settings, error) {
 		}
 		return given, nil
 	}
-	var have configValue
-	if err := d.maps[weftMapWeftConfig].Lookup(uint32(0), &have); err != nil {
-		return Settings{}, fmt.Errorf("read %s: %w", weftMapWeftConfig, err)
+	have, err := d.readConfig()
+	if err != nil {
+		return Settings{}, err
 	}
 	if s := have.settings(); have.Layout == layoutVersion && s.Validate() == nil {
 		return s, nil

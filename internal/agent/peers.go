@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -37,16 +36,6 @@ func (a *agent) lookAtPeers(ctx context.Context) error {
 	g.Go(func() error { return m.Run(ctx) })
 	g.Go(func() error { return a.Cluster.WatchPeers(ctx, m.SetPeers) })
 	return g.Wait()
-}
-
-// nodeAddress is the node's own.
-func (v view) nodeAddress() netip.Addr {
-	for _, i := range v.desired.Interfaces {
-		if i.DeviceIndex == 0 {
-			return i.Primary
-		}
-	}
-	return netip.Addr{}
 }
 
 // peerReport answers GET /v1/peers.

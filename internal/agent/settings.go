@@ -19,11 +19,7 @@ func settings(cfg config.Config, v view, ports masquerade.Ports) datapath.Settin
 	s.Masquerade = v.masquerade
 	s.MetadataClosed = !cfg.PodMetadataAccess
 	s.MasqueradePorts = [2]uint16{ports.First, ports.Last}
-	for _, i := range v.desired.Interfaces {
-		if i.DeviceIndex == 0 {
-			s.NodeAddr = i.Primary
-		}
-	}
+	s.NodeAddr = v.nodeAddress()
 	return s
 }
 

@@ -89,6 +89,16 @@ func compute(cfg config.Config, exceptions masquerade.Exceptions, instance strin
 	return v, nil
 }
 
+// nodeAddress is the node's own.
+func (v view) nodeAddress() netip.Addr {
+	for _, i := range v.desired.Interfaces {
+		if i.DeviceIndex == 0 {
+			return i.Primary
+		}
+	}
+	return netip.Addr{}
+}
+
 func (v *view) add(cfg config.Config, i v1alpha1.Interface, primary netip.Addr, cn *v1alpha1.ClusterNetwork) error {
 	own, err := ipv4(i.PrimaryAddress)
 	if err != nil {

@@ -100,11 +100,6 @@ func (n *Network) Owner(a netip.Addr) (Interface, bool) {
 	return n.Interfaces[i], true
 }
 
-// Inside tells whether an address is of the VPC.
-func (n *Network) Inside(a netip.Addr) bool {
-	return slices.ContainsFunc(n.CIDRs, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
 func (r Rule) protocol(p Packet) bool {
 	if r.Protocol == "-1" {
 		return true

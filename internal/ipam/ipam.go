@@ -26,15 +26,6 @@ func Need(w Watermarks, available, used, demand int) int {
 	return max(need, 0)
 }
 
-// Excess is how many of the available addresses are above every watermark.
-func Excess(w Watermarks, available, used, demand int) int {
-	inUse := used + demand
-	if inUse+w.PreAllocate <= w.MinAllocate {
-		return max(available-w.MinAllocate-w.MaxAboveWatermark, 0)
-	}
-	return max(available-inUse-w.PreAllocate-w.MaxAboveWatermark, 0)
-}
-
 // Lease is an address under the generation in which a node got it.
 type Lease struct {
 	Address    string

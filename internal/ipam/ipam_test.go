@@ -32,25 +32,6 @@ func TestNeed(t *testing.T) {
 	}
 }
 
-func TestExcess(t *testing.T) {
-	for _, c := range []struct {
-		name                    string
-		w                       Watermarks
-		available, used, demand int
-		want                    int
-	}{
-		{"none", Watermarks{PreAllocate: 8}, 8, 0, 0, 0},
-		{"pods left", Watermarks{PreAllocate: 8}, 20, 2, 0, 10},
-		{"surplus is kept", Watermarks{PreAllocate: 8, MaxAboveWatermark: 4}, 20, 2, 0, 6},
-		{"minimum is kept", Watermarks{PreAllocate: 8, MinAllocate: 18}, 20, 2, 0, 2},
-		{"who waits is served first", Watermarks{PreAllocate: 8}, 20, 2, 10, 0},
-	} {
-		if got := Excess(c.w, c.available, c.used, c.demand); got != c.want {
-			t.Errorf("%s: excess %d, want %d", c.name, got, c.want)
-		}
-	}
-}
-
 func TestReleasable(t *testing.T) {
 	assigned := []Lease{{"10.0.0.1", 1}, {"10.0.0.2", 2}, {"10.0.0.3", 3}, {"10.0.0.4", 4}}
 	fenced := []Lease{{"10.0.0.1", 1}, {"10.0.0.2", 1}, {"10.0.0.3", 3}, {"10.0.0.9", 9}}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weft-cni/weft/lab/internal/aws/fault"
+	"github.com/weft-cni/weft/lab/internal/daemon"
 )
 
 func (a *app) faultCommand() *cobra.Command {
@@ -164,30 +166,17 @@ func describeFault(f fault.Fault) string {
 }
 
 func (a *app) faultRelease() *cobra.Command {
-	return &cobra.Command{
-		Use: "release [ID]", Short: "Let the calls go on that a fault holds, or all", Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := faultID(args)
-			if err != nil {
-				return err
-			}
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			n, err := client.ReleaseFault(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(a.out, "%d calls released\n", n)
-			return nil
-		},
-	}
+	return a.faultByID("release", "Let the calls go on that a fault holds, or all", "%d calls released\n", (*daemon.Client).ReleaseFault)
 }
 
 func (a *app) faultClear() *cobra.Command {
+	return a.faultByID("clear", "Remove a fault, or all; calls that it holds end without an answer", "%d faults removed\n", (*daemon.Client).ClearFault)
+}
+
+// faultByID is a command on one fault or on all, and says how many there were.
+func (a *app) faultByID(name, short, said string, do func(*daemon.Client, context.Context, int) (int, error)) *cobra.Command {
 	return &cobra.Command{
-		Use: "clear [ID]", Short: "Remove a fault, or all; calls that it holds end without an answer", Args: cobra.MaximumNArgs(1),
+		Use: name + " [ID]", Short: short, Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := faultID(args)
 			if err != nil {
@@ -197,11 +186,11 @@ func (a *app) faultClear() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			n, err := client.ClearFault(cmd.Context(), id)
+			n, err := do(client, cmd.Context(), id)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.out, "%d faults removed\n", n)
+			fmt.Fprintf(a.out, said, n)
 			return nil
 		},
 	}

@@ -66,14 +66,8 @@ func OpenFences(path, instance string) (f *Fences, all []Fence, aside string, er
 
 // parseFences reads the file and refuses one that can't be whole.
 func parseFences(b []byte) (fenceFile, error) {
-	var v struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(b, &v); err != nil {
+	if err := checkVersion(b, fencesVersion); err != nil {
 		return fenceFile{}, err
-	}
-	if v.Version > fencesVersion {
-		return fenceFile{}, fmt.Errorf("%w: the file has version %d, expected %d", ErrVersion, v.Version, fencesVersion)
 	}
 	var f fenceFile
 	if err := json.Unmarshal(b, &f); err != nil {

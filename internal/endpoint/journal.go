@@ -96,16 +96,24 @@ func OpenJournal(dir, instance, boot string) (*Journal, Loaded, error) {
 	return j, l, nil
 }
 
-// parseEntry reads an entry and refuses one that can't be whole.
-func parseEntry(b []byte) (entry, error) {
+// checkVersion refuses what a later version wrote, before anything else of it is read.
+func checkVersion(b []byte, ours int) error {
 	var v struct {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(b, &v); err != nil {
-		return entry{}, err
+		return err
 	}
-	if v.Version > journalVersion {
-		return entry{}, fmt.Errorf("%w: entry has version %d, expected %d", ErrVersion, v.Version, journalVersion)
+	if v.Version > ours {
+		return fmt.Errorf("%w: it has version %d, expected %d", ErrVersion, v.Version, ours)
+	}
+	return nil
+}
+
+// parseEntry reads an entry and refuses one that can't be whole.
+func parseEntry(b []byte) (entry, error) {
+	if err := checkVersion(b, journalVersion); err != nil {
+		return entry{}, err
 	}
 	var e entry
 	if err := json.Unmarshal(b, &e); err != nil {

@@ -128,13 +128,18 @@ type watcher struct {
 	changed func(*v1alpha1.NodeNetwork, *v1alpha1.ClusterNetwork)
 }
 
+// lastKnown is the object of an informer's word; of one whose deletion was missed, what was known of it.
+func lastKnown(o any) any {
+	if missed, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+		return missed.Obj
+	}
+	return o
+}
+
 func (w *watcher) put(o any, gone bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
-		o = t.Obj
-	}
-	switch v := o.(type) {
+	switch v := lastKnown(o).(type) {
 	case *v1alpha1.NodeNetwork:
 		if w.nn = v; gone {
 			w.nn = nil

@@ -101,10 +101,7 @@ type peerTable struct {
 }
 
 func (t *peerTable) put(o any, gone bool) {
-	if unknown, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
-		o = unknown.Obj
-	}
-	n, ok := o.(*v1alpha1.NodeNetwork)
+	n, ok := lastKnown(o).(*v1alpha1.NodeNetwork)
 	if !ok {
 		return
 	}

@@ -102,10 +102,7 @@ func (k *Kubernetes) haveServiceCIDRs(ctx context.Context) (bool, error) {
 
 // tableService enters a service, its endpoints, or a range of services.
 func tableService(t *service.Table, lb *loadbalancer.Table, o any, gone bool) {
-	if unknown, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
-		o = unknown.Obj
-	}
-	switch v := o.(type) {
+	switch v := lastKnown(o).(type) {
 	case *corev1.Service:
 		owner := "service " + v.Namespace + "/" + v.Name
 		if gone {

@@ -49,6 +49,11 @@ type ClusterNetworkStatus struct {
 	//
 	// +listType=set
 	VPCCIDRs []string `json:"vpcCIDRs,omitempty"`
+	// Peers are the IPv4 blocks that the VPC's route tables lead to by a peering or a transit gateway: traffic
+	// to them isn't masqueraded either.
+	//
+	// +listType=set
+	Peers []string `json:"peers,omitempty"`
 	// Subnets of the VPC.
 	//
 	// +listType=map

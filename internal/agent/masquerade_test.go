@@ -33,8 +33,17 @@ func flushRuleset(t *testing.T) {
 	}
 }
 
-// TestVPCGrows: a CIDR that the VPC gets later is no longer masqueraded, and connections go on.
+// TestVPCGrows: a CIDR that the VPC gets later, or a route to a peer, is no longer masqueraded, and connections go on.
 func TestVPCGrows(t *testing.T) {
+	for name, grow := range map[string]func(*v1alpha1.ClusterNetworkStatus, string){
+		"a block of its own": func(s *v1alpha1.ClusterNetworkStatus, cidr string) { s.VPCCIDRs = append(s.VPCCIDRs, cidr) },
+		"a peer":             func(s *v1alpha1.ClusterNetworkStatus, cidr string) { s.Peers = append(s.Peers, cidr) },
+	} {
+		t.Run(name, func(t *testing.T) { testVPCGrows(t, grow) })
+	}
+}
+
+func testVPCGrows(t *testing.T, grow func(*v1alpha1.ClusterNetworkStatus, string)) {
 	r := newRig(t)
 	r.start()
 	p := r.add("pod")
@@ -44,9 +53,9 @@ func TestVPCGrows(t *testing.T) {
 	r.must(err)
 	defer kept.Close()
 	cn := r.clusterNetwork()
-	cn.Status.VPCCIDRs = append(cn.Status.VPCCIDRs, "10.99.0.0/16")
+	grow(&cn.Status, "10.99.0.0/16")
 	r.cluster.set(r.nodeNetwork(2), cn)
-	nstest.Eventually(t, 3*time.Second, "the pod's own address seen in the new CIDR", func() error {
+	nstest.Eventually(t, 10*time.Second, "the pod's own address seen in the new CIDR", func() error {
 		from, err := p.Ask(netip.MustParseAddr(peerVPC), port)
 		if err == nil && from != p.addr {
 			err = fmt.Errorf("seen from %s", from)

@@ -73,7 +73,7 @@ func compute(cfg config.Config, exceptions masquerade.Exceptions, instance strin
 	}
 	direct := slices.Clone([]string(nil))
 	if cn != nil {
-		direct = append(direct, cn.Status.VPCCIDRs...)
+		direct = append(append(direct, cn.Status.VPCCIDRs...), cn.Status.Peers...)
 	}
 	if cfg.IPv4NativeRoutingCIDR != "" {
 		direct = append(direct, cfg.IPv4NativeRoutingCIDR)

@@ -274,6 +274,20 @@ func TestRouteOf(t *testing.T) {
 	}
 }
 
+func TestPeers(t *testing.T) {
+	route := func(to, by string) Route { return Route{Destination: to, Target: by, Active: true} }
+	gone := route("10.7.0.0/16", "pcx-2")
+	gone.Active = false
+	got := Peers([]RouteTable{
+		{Main: true, Routes: []Route{route("10.0.0.0/16", "local"), route("10.9.0.0/16", "tgw-1"), route("0.0.0.0/0", "tgw-1"), gone, route("2001:db8::/32", "pcx-1")}},
+		{Subnets: []string{"subnet-1"}, Routes: []Route{route("10.8.1.0/16", "pcx-1"), route("10.9.0.0/16", "tgw-1"), route("172.16.0.0/12", "vgw-1"), route("0.0.0.0/0", "nat-1")}},
+		{ID: "rtb-unused", Routes: []Route{route("10.6.0.0/16", "pcx-3")}},
+	})
+	if want := []netip.Prefix{netip.MustParsePrefix("10.8.0.0/16"), netip.MustParsePrefix("10.9.0.0/16")}; !slices.Equal(got, want) {
+		t.Errorf("peers are %s, expected %s", got, want)
+	}
+}
+
 func TestClientToken(t *testing.T) {
 	seen := map[string]bool{}
 	for _, uid := range []string{"a", "b"} {

@@ -1,6 +1,10 @@
 package ec2
 
-import "strings"
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
 
 // DefaultRoute is what the default route of a subnet leads to.
 type DefaultRoute string
@@ -56,4 +60,26 @@ func RouteOf(subnetID string, tables []RouteTable) DefaultRoute {
 		}
 	}
 	return NoDefault
+}
+
+// Peers are the IPv4 blocks that route tables in use lead to by a VPC peering or a transit gateway, without
+// default routes. What is there knows the pods' own addresses, as far as its routes lead back.
+func Peers(tables []RouteTable) []netip.Prefix {
+	var out []netip.Prefix
+	for _, t := range tables {
+		if !t.Main && len(t.Subnets) == 0 {
+			continue
+		}
+		for _, r := range t.Routes {
+			p, err := netip.ParsePrefix(r.Destination)
+			if err != nil || !p.Addr().Is4() || p.Bits() == 0 || !r.Active {
+				continue
+			}
+			if strings.HasPrefix(r.Target, "pcx-") || strings.HasPrefix(r.Target, "tgw-") {
+				out = append(out, p.Masked())
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return slices.Compact(out)
 }

@@ -36,7 +36,7 @@ func releasing(ctx context.Context, c client.Reader, now time.Time) (bool, error
 
 // optional are the actions without which a feature is off, and which.
 var optional = map[string]string{
-	ec2.ActionDescribeRouteTables: "new interfaces go only into the subnet of the node's primary one, and what pods send to the world leaves by the primary one",
+	ec2.ActionDescribeRouteTables: "new interfaces go only into the subnet of the node's primary one, what pods send to the world leaves by the primary one, and what they send to peered networks is masqueraded",
 	ec2.ActionUnassignAddresses:   "addresses of a node's primary interface aren't given back to EC2 before the node ends",
 	ec2.ActionDetachInterface:     "interfaces aren't given back to EC2 by weft uninstall",
 	ec2.ActionDeleteInterface:     "leaked interfaces aren't deleted",
@@ -153,6 +153,12 @@ func (s *Surroundings) read(ctx context.Context, status *v1alpha1.ClusterNetwork
 	status.VPCCIDRs = nil
 	for _, p := range slices.SortedFunc(slices.Values(vpc.CIDRs), comparePrefix) {
 		status.VPCCIDRs = append(status.VPCCIDRs, p.String())
+	}
+	if !vpc.RoutesDenied {
+		status.Peers = nil
+		for _, p := range vpc.Peers {
+			status.Peers = append(status.Peers, p.String())
+		}
 	}
 	status.Subnets = nil
 	for _, b := range vpc.Subnets {

@@ -45,8 +45,31 @@ func TestSurroundings(t *testing.T) {
 	if diff := cmp.Diff(want, routes); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)
 	}
+	if len(status.Peers) != 0 {
+		t.Errorf("peers %v, expected none", status.Peers)
+	}
 	if len(status.ControlPlane) != 1 || len(status.Conditions) != 0 {
 		t.Errorf("control plane %v, conditions %+v", status.ControlPlane, status.Conditions)
+	}
+
+	// A peering that comes while it runs.
+	w.sim.AddRouteTable("vpc-1", ec2.RouteTable{ID: "rtb-b", Subnets: []string{"subnet-b"}, Routes: []ec2.Route{
+		{Destination: "10.50.0.0/16", Target: "pcx-1", Active: true}, {Destination: "0.0.0.0/0", Target: "nat-1", Active: true}}})
+	w.clock = w.clock.Add(time.Minute)
+	if _, err := w.around.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if peers := w.cluster().Status.Peers; !slices.Equal(peers, []string{"10.50.0.0/16"}) {
+		t.Errorf("peers are %v, expected the peering's", peers)
+	}
+	// Without the right to read routes what was known stands.
+	w.sim.Deny(ec2.ActionDescribeRouteTables)
+	w.clock = w.clock.Add(time.Minute)
+	if _, err := w.around.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if peers := w.cluster().Status.Peers; len(peers) != 1 {
+		t.Errorf("peers are %v without the right to read routes, expected those known", peers)
 	}
 
 	// Facts that can't be read stay, and their age is told.

@@ -15,7 +15,9 @@ type VPC struct {
 	ID      string
 	CIDRs   []netip.Prefix
 	Subnets []VPCSubnet
-	// RoutesDenied: the role may not read route tables, so no default route is known.
+	// Peers are blocks beyond peerings and transit gateways.
+	Peers []netip.Prefix
+	// RoutesDenied: the role may not read route tables, so no default route and no peer is known.
 	RoutesDenied bool
 	ReadAt       time.Time
 }
@@ -86,6 +88,7 @@ func (f *Facts) read(ctx context.Context, id string) (VPC, error) {
 	case err != nil:
 		return VPC{}, err
 	}
+	out.Peers = ec2.Peers(tables)
 	for _, s := range subnets {
 		out.Subnets = append(out.Subnets, VPCSubnet{Subnet: s, Route: ec2.RouteOf(s.ID, tables)})
 	}

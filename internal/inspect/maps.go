@@ -67,7 +67,7 @@ func Descriptions() []Description {
 		{"weft_events", "the ring of events between programs and agent", "every program; the agent reads"},
 		{"weft_fragments", "ports of datagrams whose later fragments may follow", "every program; evicts what was used least recently"},
 		{"weft_ipcache", "what is known of addresses that are no endpoint's of this node", "the agent"},
-		{"weft_nat_scratch", "a translation that is being made, for the time of one packet", "from_pod, from_netdev, to_netdev"},
+		{"weft_nat_scratch", "a translation that is being made, for the time of one packet", "from_pod, to_netdev"},
 	}
 }
 

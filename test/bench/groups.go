@@ -102,7 +102,7 @@ func runStage(ctx context.Context, o options, tools paths.Tools, s stage, measur
 		}
 		defer func() { err = errors.Join(err, n[i].Close()) }()
 	}
-	runs, during := 15, 200*time.Millisecond
+	runs, during := o.runs, o.during
 	if o.quick {
 		runs, during = 5, 50*time.Millisecond
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/weft-cni/weft/test/bench/ratio"
+	"github.com/weft-cni/weft/test/bench/traffic"
 	"github.com/weft-cni/weft/test/rig"
 )
 
@@ -25,6 +26,9 @@ type options struct {
 	only  *regexp.Regexp
 	quick bool
 	list  bool
+	// runs is how many pairs are taken of each measure, during how long each side of a pair is busy.
+	runs   int
+	during time.Duration
 	// cpu is where both ends of a connection run.
 	cpu       int
 	bin, work string
@@ -41,10 +45,19 @@ func main() {
 		}
 		return
 	}
+	if child, err := traffic.Child(os.Args); child {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "traffic:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	only := flag.String("only", ".", "measures whose name matches this regular expression")
 	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter runs: enough to see that it works, not to claim anything")
 	flag.BoolVar(&o.list, "list", false, "list the measures")
+	flag.IntVar(&o.runs, "runs", 15, "pairs of each measure")
+	flag.DurationVar(&o.during, "during", 200*time.Millisecond, "how long each side of a pair is busy")
 	flag.IntVar(&o.cpu, "cpu", 0, "CPU for both ends of a connection")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
 	flag.StringVar(&o.base, "base", "", "another build of this program, with which self/... compares: weft before a change")

@@ -1,15 +1,12 @@
-// Package traffic keeps both ends of a connection busy from one thread on one CPU, so that a rate is one
-// over the CPU time that an operation costs on the way.
+// Package traffic keeps both ends of a connection busy, each a process of its own, on one CPU: so a rate is
+// one over the CPU time that an operation costs at both ends and on the way.
 package traffic
 
 import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/weft-cni/weft/test/bench/ratio"
 	"github.com/weft-cni/weft/test/rig"
@@ -35,7 +32,8 @@ func (p Path) dial() netip.Addr {
 type Kind string
 
 // RR is one byte there and back on an open connection, CRR a connection for each, UDP small datagrams one
-// way, Stream bytes one way.
+// way, Stream bytes one way. The server answers the last datagram of a row and the last byte of a chunk, so
+// that the client can't be ahead of it.
 const (
 	RR     Kind = "rr"
 	CRR    Kind = "crr"
@@ -49,7 +47,7 @@ const Port = 7070
 const (
 	datagrams = 32 // in flight
 	chunk     = 256 << 10
-	patience  = 5 * time.Second
+	patience  = 30 * time.Second
 
 	turnTime   = 10 * time.Millisecond
 	warmUp     = 2 // batches
@@ -71,10 +69,21 @@ func (k Kind) batch() int {
 	return 2
 }
 
+// work is what an operation does: datagrams of UDP, bytes of Stream.
+func (k Kind) work() int {
+	switch k {
+	case UDP:
+		return datagrams
+	case Stream:
+		return chunk
+	}
+	return 1
+}
+
 // Compare measures two paths in turns and returns how many operations a second each does; of Stream, bytes.
 // Both are set up before the first turn, and turns are short: what else the machine does meets both alike.
 func Compare(weft, peer Path, k Kind, cpu int, during time.Duration) (ratio.Pair, error) {
-	rates, err := run([]Path{weft, peer}, k, cpu, during)
+	rates, err := measure([]Path{weft, peer}, k, cpu, during)
 	if err != nil {
 		return ratio.Pair{}, err
 	}
@@ -83,65 +92,33 @@ func Compare(weft, peer Path, k Kind, cpu int, during time.Duration) (ratio.Pair
 
 // Rate measures one path alone.
 func Rate(p Path, k Kind, cpu int, during time.Duration) (float64, error) {
-	rates, err := run([]Path{p}, k, cpu, during)
+	rates, err := measure([]Path{p}, k, cpu, during)
 	if err != nil {
 		return 0, err
 	}
 	return rates[0], nil
 }
 
-func run(paths []Path, k Kind, cpu int, during time.Duration) ([]float64, error) {
-	type outcome struct {
-		rates []float64
-		err   error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread's namespace, CPU and priority are spoilt for others
-		rates, err := measure(paths, k, cpu, during)
-		done <- outcome{rates, err}
-	}()
-	o := <-done
-	return o.rates, o.err
-}
-
-// prepare pins the thread and puts it before others, who would otherwise spoil a batch each time that they
-// come in between.
-func prepare(cpu int) error {
-	var set unix.CPUSet
-	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("pin to CPU %d: %w", cpu, err)
-	}
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, -20); err != nil {
-		return fmt.Errorf("highest priority: %w", err)
-	}
-	return nil
-}
-
 func measure(paths []Path, k Kind, cpu int, during time.Duration) (_ []float64, err error) {
-	if err := prepare(cpu); err != nil {
-		return nil, err
-	}
-	var sessions []*session
+	var pairs []*pair
 	defer func() {
-		for _, s := range sessions {
-			err = errors.Join(err, s.close())
+		for _, p := range pairs {
+			err = errors.Join(err, p.close())
 		}
 	}()
-	for _, p := range paths {
-		s := &session{path: p, listener: -1, client: -1, server: -1, buf: make([]byte, chunk)}
-		sessions = append(sessions, s)
-		if err := s.prepare(k); err != nil {
-			return nil, fmt.Errorf("%s to %s: %w", k, p.dial(), err)
+	for _, path := range paths {
+		p, err := start(path, k, cpu)
+		if err != nil {
+			return nil, fmt.Errorf("%s to %s: %w", k, path.dial(), err)
 		}
+		pairs = append(pairs, p)
 	}
-	rates := make([][]float64, len(sessions))
+	rates := make([][]float64, len(pairs))
 	for end, turns := time.Now().Add(time.Duration(len(paths))*during), 0; turns < minTurns || time.Now().Before(end); turns++ {
-		for i, s := range sessions {
-			got, err := s.turn(k)
+		for i, p := range pairs {
+			got, err := p.turn()
 			if err != nil {
-				return nil, fmt.Errorf("%s to %s: %w", k, s.path.dial(), err)
+				return nil, fmt.Errorf("%s to %s: %w", k, paths[i].dial(), err)
 			}
 			rates[i] = append(rates[i], got...)
 		}
@@ -151,27 +128,4 @@ func measure(paths []Path, k Kind, cpu int, during time.Duration) (_ []float64, 
 		out = append(out, ratio.Median(r))
 	}
 	return out, nil
-}
-
-// turn repeats batches for a while. The first ones bring back what the other path's turn has driven out of the
-// caches, and don't count.
-func (s *session) turn(k Kind) ([]float64, error) {
-	if err := s.path.Client.Enter(); err != nil {
-		return nil, err
-	}
-	var rates []float64
-	for end, n := time.Now().Add(turnTime), 0; n < warmUp+minBatches || time.Now().Before(end); n++ {
-		began, work := time.Now(), 0
-		for range k.batch() {
-			did, err := s.op()
-			if err != nil {
-				return nil, err
-			}
-			work += did
-		}
-		if n >= warmUp {
-			rates = append(rates, float64(work)/time.Since(began).Seconds())
-		}
-	}
-	return rates, nil
 }

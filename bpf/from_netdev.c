@@ -92,7 +92,7 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 	const struct weft_endpoint *to;
 	struct ct_hit hit;
 	__u32 code;
-	__u16 flags, slot;
+	__u16 flags;
 
 	if (f->kind == FLOW_ERROR) {
 		code = from_netdev_error(skb, f);
@@ -127,8 +127,7 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 		if (code != REASON_FORWARDED)
 			return code;
 	} else {
-		slot = hit.side ? hit.entry->side[1].slot : hit.entry->side[0].slot;
-		if (slot != CT_NO_SLOT)
+		if (ct_side(hit.entry, hit.side)->slot != CT_NO_SLOT)
 			return DROP(REASON_SOURCE_IS_LOCAL);
 	}
 	to = hit.to;

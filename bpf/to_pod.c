@@ -56,7 +56,7 @@ static __always_inline void to_pod_flow(struct __sk_buff *skb, const struct weft
 	if (flags & (CT_ALIAS | CT_AT_NETDEV))
 		return;
 	/* from_pod has counted it already. */
-	slot = hit.side ? hit.entry->side[1].slot : hit.entry->side[0].slot;
+	slot = ct_side(hit.entry, hit.side)->slot;
 	if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD && slot != CT_NO_SLOT &&
 	    !(flags & CT_AT_TO_POD))
 		return;

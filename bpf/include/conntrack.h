@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "ct_begin.h"
 #include "ct_table.h"
 #include "event.h"
 #include "flow.h"
@@ -58,6 +59,11 @@ struct ct_new {
 	__be16 nat_port;
 	__u16 reserved[3];
 };
+
+/* Where ct_insert has put an entry. */
+#define CT_IN_NONE (-1)
+#define CT_IN_NEW 0
+#define CT_IN_EST 1
 
 #define CT_COUNT(field)                                                                            \
 	do {                                                                                       \
@@ -162,22 +168,34 @@ static __always_inline bool ct_begins_anew(const struct flow *f, const struct we
 	       (e->flags & CT_MIDSTREAM || tcp_closed(e->side[0].tcp, e->side[1].tcp));
 }
 
+/* The entry of a key, and the table it is in. */
+static __always_inline struct weft_ct_entry *ct_find(const struct weft_ct_key *key,
+						     bool *established)
+{
+	struct weft_ct_entry *e = NULL;
+
+	if (ct_has_flags(key))
+		e = ct_get(key, true);
+	*established = !!e;
+	return e ? e : ct_get(key, false);
+}
+
+/* What an entry says of one of its sides. */
+static __always_inline struct weft_ct_side *ct_side(struct weft_ct_entry *e, __u8 side)
+{
+	return side ? &e->side[1] : &e->side[0];
+}
+
 /* An alias has no life of its own: whether its flow lives is asked with ct_lookup_primary. */
 static __always_inline bool ct_lookup(const struct flow *f, struct ct_hit *hit)
 {
-	struct weft_ct_entry *e = NULL;
+	struct weft_ct_entry *e;
 
 	hit->side = ct_key_make(&hit->key, &f->src, f->sport, &f->dst, f->dport, f->protocol);
 	hit->now = bpf_jiffies64();
 	hit->to = NULL;
-	hit->established = false;
 	hit->stale = false;
-	if (ct_has_flags(&hit->key)) {
-		e = ct_get(&hit->key, true);
-		hit->established = !!e;
-	}
-	if (!e)
-		e = ct_get(&hit->key, false);
+	e = ct_find(&hit->key, &hit->established);
 	hit->entry = e;
 	if (!e)
 		return false;
@@ -220,7 +238,7 @@ static __always_inline bool ct_lookup_primary(const struct flow *f, const struct
 	struct weft_ct_entry *a = alias->entry;
 	__be16 own = a->nat_port;
 	__be16 remote = f->sport;
-	struct weft_ct_entry *e = NULL;
+	struct weft_ct_entry *e;
 
 	if (f->kind != FLOW_PLAIN &&
 	    (f->protocol == IP_PROTO_ICMP || f->protocol == IP_PROTO_ICMPV6))
@@ -229,13 +247,7 @@ static __always_inline bool ct_lookup_primary(const struct flow *f, const struct
 	hit->now = alias->now;
 	hit->to = NULL;
 	hit->stale = false;
-	hit->established = alias->established;
-	if (ct_has_flags(&hit->key)) {
-		e = ct_get(&hit->key, true);
-		hit->established = !!e;
-	}
-	if (!e)
-		e = ct_get(&hit->key, false);
+	e = ct_find(&hit->key, &hit->established);
 	hit->entry = e;
 	return e && e->generation == a->generation && !ct_expired(e, hit->now) &&
 	       !ct_stale(e, &hit->key, !hit->side, &hit->to);
@@ -278,6 +290,7 @@ static __always_inline void ct_remove(const struct weft_ct_key *key, struct weft
 	if (e->flags & CT_NAT)
 		ct_alias_delete(key, e);
 	if (established) {
+		beginning_leave(e);
 		if (!ct_take_out(key, true))
 			CT_COUNT(removed);
 	} else {
@@ -325,19 +338,46 @@ static __always_inline void ct_watch(const struct weft_config *config,
 		CT_COUNT(unwatched);
 }
 
-/* Writes the entry in weft_ct_scratch and puts it into the table. side is the sender's. */
+/* Enters a flow where established ones are; CT_IN_NEW: it has to begin there. */
+static __always_inline int ct_enter(const struct weft_config *config, const struct weft_ct_key *key,
+				    struct weft_ct_entry *e, __u32 now)
+{
+	long err;
+
+	if (!beginning_enter())
+		return CT_IN_NEW;
+	e->flags |= CT_ESTABLISHED | CT_BEGINNING;
+	err = ct_put(key, e, true);
+	if (!err) {
+		if (ring_push(CT_RING_EST, key, e->generation, now + ring_wait(config, CT_RING_EST),
+			      RING_RESERVE)) {
+			CT_COUNT(inserted);
+			return CT_IN_EST;
+		}
+		ct_take_out(key, true);
+	}
+	beginning_cancel();
+	e->flags &= ~(CT_ESTABLISHED | CT_BEGINNING);
+	/* Another CPU may have made it meanwhile: what its packet said must not be lost. */
+	return err == -EEXIST ? CT_IN_NONE : CT_IN_NEW;
+}
+
+/*
+ * Writes the entry in weft_ct_scratch and puts it into a table: CT_IN_EST or CT_IN_NEW. side is the
+ * sender's.
+ */
 __noinline int ct_insert(const struct flow *f, const struct weft_ct_key *tuple,
 			 const struct ct_new *n, __u32 side, __u32 now)
 {
 	struct weft_ct_key own, *key = &own; /* 6.1 takes no key from a caller's memory */
 	struct weft_config *config = config_get();
 	struct weft_ct_entry *e;
+	int in = CT_IN_NEW;
 	__u32 zero = 0;
-	int err;
 
 	e = bpf_map_lookup_elem(&weft_ct_scratch, &zero);
 	if (!e || !config || !f || !tuple || !n)
-		return -1;
+		return CT_IN_NONE;
 	own = *tuple;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->generation = n->generation ? n->generation : bpf_get_prandom_u32() | 1;
@@ -366,17 +406,22 @@ __noinline int ct_insert(const struct flow *f, const struct weft_ct_key *tuple,
 		e->side[0].tcp = f->tcp;
 	}
 	e->expires = now + ct_lifetime(config, key, e);
-	if (key->protocol != IP_PROTO_TCP || n->flags & CT_NAT)
-		ct_watch(config, key, e, now);
-	/* Another CPU may have made it meanwhile: what its packet said must not be lost. */
-	err = ct_put(key, e, false);
-	if (err) {
-		CT_COUNT(failed);
-	} else {
-		CT_COUNT(created);
-		event_new(key, e);
+	/* An alias is in the same table as its flow, and begins in the LRU. */
+	if (ct_has_flags(key) && !(n->flags & CT_NAT))
+		in = ct_enter(config, key, e, now);
+	if (in == CT_IN_NEW) {
+		if (key->protocol != IP_PROTO_TCP || n->flags & CT_NAT)
+			ct_watch(config, key, e, now);
+		if (ct_put(key, e, false))
+			in = CT_IN_NONE;
 	}
-	return err;
+	if (in == CT_IN_NONE) {
+		CT_COUNT(failed);
+		return in;
+	}
+	CT_COUNT(created);
+	event_new(key, e);
+	return in;
 }
 
 /*
@@ -387,6 +432,7 @@ static __always_inline int ct_create(const struct flow *f, struct ct_hit *hit,
 				     const struct ct_new *n)
 {
 	__u32 zero = 0;
+	int in;
 
 	if (hit->stale && hit->entry) {
 		ct_closed(&hit->key, hit->entry);
@@ -394,9 +440,10 @@ static __always_inline int ct_create(const struct flow *f, struct ct_hit *hit,
 		CT_COUNT(replaced);
 	}
 	hit->stale = false;
-	hit->established = false;
 	hit->entry = bpf_map_lookup_elem(&weft_ct_scratch, &zero);
-	return ct_insert(f, &hit->key, n, hit->side, hit->now);
+	in = ct_insert(f, &hit->key, n, hit->side, hit->now);
+	hit->established = in == CT_IN_EST;
+	return in == CT_IN_NONE;
 }
 
 /*
@@ -468,8 +515,11 @@ static __noinline int ct_advance(const struct weft_config *config, const struct 
 
 	switch (ct_state(&hit->key, e)) {
 	case TCP_ESTABLISHED:
-		if (hit->established)
+		if (hit->established) {
+			if (beginning_leave(e))
+				CT_COUNT(promoted);
 			break;
+		}
 		if (!ct_promote(&hit->key, hit->now))
 			return REASON_NOTE_CT_FULL;
 		e = ct_get(&hit->key, true);
@@ -488,6 +538,9 @@ static __noinline int ct_advance(const struct weft_config *config, const struct 
 				ct_delete(hit);
 				break;
 			}
+		} else if (hit->established && !(e->flags & (CT_STACK | CT_NAT))) {
+			/* The last ACK removes it; without one the ring of all that are there. */
+			break;
 		}
 		if (!(e->told & CT_TOLD_CLOSING) &&
 		    ring_push(CT_RING_CLOSED, &hit->key, e->generation,
@@ -534,7 +587,7 @@ static __always_inline int ct_update(const struct flow *f, struct ct_hit *hit)
 	if (ct_has_flags(&hit->key) && tcp_begins(f->tcp) && ct_begins_anew(f, e) &&
 	    hit->side == e->origin)
 		ct_again(&hit->key, e, hit->now);
-	own = hit->side ? &e->side[1] : &e->side[0];
+	own = ct_side(e, hit->side);
 	own->packets++;
 	own->bytes += f->length;
 	own->tcp |= f->tcp;
@@ -550,7 +603,7 @@ static __always_inline int ct_update(const struct flow *f, struct ct_hit *hit)
 		ct_touch(&hit->key, e, hit->established);
 	if (!ct_has_flags(&hit->key))
 		return REASON_FORWARDED;
-	if (tcp_closed(e->side[0].tcp, e->side[1].tcp) ||
+	if (tcp_closed(e->side[0].tcp, e->side[1].tcp) || e->flags & CT_BEGINNING ||
 	    (!hit->established && (renewed || !(e->flags & CT_NO_PROMOTION)))) {
 		if (!renewed)
 			ct_touch(&hit->key, e, hit->established);

@@ -171,10 +171,12 @@ struct weft_ct_key {
 	(1u << 3) /* made by to_netdev for a flow that the stack translated; counted there */
 #define CT_MIDSTREAM (1u << 4)	  /* began with a packet that begins no flow */
 #define CT_NO_PROMOTION (1u << 5) /* the table of established flows was full */
-#define CT_ESTABLISHED (1u << 6)
+#define CT_ESTABLISHED (1u << 6)  /* in weft_ct_est */
 
 /* made by to_pod for what a local pod sent and the stack translated; the sender is counted there */
 #define CT_AT_TO_POD (1u << 7)
+
+#define CT_BEGINNING (1u << 8) /* in weft_ct_est before its handshake is over; counted as such */
 
 #define CT_NO_SLOT 0xffff
 
@@ -199,7 +201,9 @@ struct weft_ct_verdict {
 	__u32 rule; /* 0: no policy */
 };
 
-/* weft_ct_new (an LRU: beginning, closing and datagram flows), weft_ct_est (established TCP flows).
+/*
+ * weft_ct_new (an LRU: datagram flows, and those that begin and find no room in the other),
+ * weft_ct_est (TCP flows).
  */
 #ifdef WEFT_NEXT
 #define weft_ct_entry weft_ct_entry_previous
@@ -237,6 +241,14 @@ enum weft_ct_ring_name {
 	CT_RING_MAX = 3,
 };
 
+/* weft_ct_beginning: how many entries of weft_ct_est have CT_BEGINNING. */
+enum weft_ct_beginning_index {
+	CT_BEGINNING_COUNT = 0,	  /* kept by the programs, */
+	CT_BEGINNING_REMOVED = 1, /* less what user space removed, */
+	CT_BEGINNING_MOST = 2,	  /* and how many there may be */
+	CT_BEGINNING_MAX = 3,
+};
+
 /* weft_ct_rings[name]. Programs write at head, the timer alone reads at tail. */
 struct weft_ct_ring {
 	__u64 head;
@@ -268,7 +280,7 @@ struct weft_ct_timer {
 struct weft_ct_stats {
 	__u64 created;
 	__u64 failed;	 /* no entry could be made */
-	__u64 promoted;	 /* into weft_ct_est */
+	__u64 promoted;	 /* established: moved to weft_ct_est, or there already */
 	__u64 full;	 /* promotions that failed */
 	__u64 closed;	 /* removed at the last ACK */
 	__u64 expired;	 /* removed by the timer */

@@ -91,18 +91,16 @@ static __always_inline void nat_alias(struct weft_ct_entry *e, const struct flow
 static __always_inline bool nat_left(struct nat_scratch *s, const struct weft_ct_entry *alias,
 				     const struct flow *f, __u32 now)
 {
-	struct weft_ct_entry *e = NULL;
 	const struct weft_config *config = config_get();
+	struct weft_ct_entry *e;
+	bool established;
 
 	/* Its flow's own entry may be about to be made. */
 	if (!config || now - alias->created < config->jiffies_per_second)
 		return false;
 	ct_key_make(&s->flow, &f->dst, nat_one_id(f) ? alias->nat_port : f->dport, &alias->nat_addr,
 		    alias->nat_port, f->protocol);
-	if (ct_has_flags(&s->flow))
-		e = ct_get(&s->flow, true);
-	if (!e)
-		e = ct_get(&s->flow, false);
+	e = ct_find(&s->flow, &established);
 	return !e || e->generation != alias->generation || ct_expired(e, now);
 }
 

@@ -50,6 +50,12 @@ static __always_inline __u32 ring_wait(const struct weft_config *config, __u32 r
 	return wait > 60 * hz ? 60 * hz : wait;
 }
 
+static __always_inline bool ring_full(const struct weft_ct_ring *ring, __u32 reserve)
+{
+	return *(volatile __u64 *)&ring->head - *(volatile __u64 *)&ring->tail + reserve >=
+	       ring->size;
+}
+
 /* Puts a key into a ring. reserve is RING_RESERVE for all but the timer. False: the ring is full.
  */
 __noinline int ring_push(__u32 name, const struct weft_ct_key *key, __u32 generation, __u32 due,
@@ -61,7 +67,7 @@ __noinline int ring_push(__u32 name, const struct weft_ct_key *key, __u32 genera
 
 	if (!key || !ring || !ring->size)
 		return false;
-	if (*(volatile __u64 *)&ring->head - *(volatile __u64 *)&ring->tail + reserve >= ring->size)
+	if (ring_full(ring, reserve))
 		return false;
 	index = ring->base + __sync_fetch_and_add(&ring->head, 1) % ring->size;
 	slot = bpf_map_lookup_elem(&weft_ct_slots, &index);

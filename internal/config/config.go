@@ -88,7 +88,7 @@ type BPF struct {
 	// MapDynamicSizeRatio is the part of the node's memory that the tables of connections take together. 0:
 	// none, their sizes are fixed.
 	MapDynamicSizeRatio float64 `json:"mapDynamicSizeRatio"`
-	// CTTCPMax and CTAnyMax bound the tables of connections: established ones, and all others. 0: by the
+	// CTTCPMax and CTAnyMax bound the tables of connections: TCP, and all others. 0: by the
 	// ratio, or what the programs were built with.
 	CTTCPMax int `json:"ctTcpMax"`
 	CTAnyMax int `json:"ctAnyMax"`

@@ -26,12 +26,15 @@ func (d *Datapath) ForgetOthers(e Endpoint) (int, error) {
 // deleteConnections removes what doomed says, and returns how many flows that were.
 func (d *Datapath) deleteConnections(doomed func(ctKey, ctEntry) bool) (int, error) {
 	keys := map[string][]ctKey{}
-	removed := 0
+	removed, beginning := 0, 0
 	_, err := d.eachEntry(func(table string, key ctKey, e ctEntry) bool {
 		if doomed(key, e) {
 			keys[table] = append(keys[table], key)
 			if e.Flags&ctAlias == 0 {
 				removed++
+			}
+			if table == mapConntrackTCP && e.Flags&ctBeginning != 0 {
+				beginning++
 			}
 		}
 		return true
@@ -42,7 +45,7 @@ func (d *Datapath) deleteConnections(doomed func(ctKey, ctEntry) bool) (int, err
 	for table, keys := range keys {
 		n, err := deleteKeys(d.maps[table], keys)
 		if table == mapConntrackTCP {
-			err = errors.Join(err, d.countRemoved(n))
+			err = errors.Join(err, d.countRemoved(n, beginning))
 		}
 		if err != nil {
 			return 0, fmt.Errorf("delete connections from %s: %w", table, err)

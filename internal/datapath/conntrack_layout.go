@@ -17,6 +17,7 @@ const (
 	ctNoPromotion = 1 << 5
 	ctEstablished = 1 << 6
 	ctAtToPod     = 1 << 7
+	ctBeginning   = 1 << 8
 )
 
 const ctNoSlot = 0xffff
@@ -118,6 +119,13 @@ const (
 	ringEst
 	ringClosed
 	ringMax
+)
+
+// Indexes of weft_ct_beginning.
+const (
+	beginningCount = iota
+	beginningRemoved
+	beginningMost
 )
 
 func (k ctKey) end(side int) netip.AddrPort {

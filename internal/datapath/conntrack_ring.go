@@ -49,6 +49,11 @@ func unpinLoneRings(object *Object, dir string) error {
 func (d *Datapath) writeRings() error {
 	rings := d.maps[weftMapWeftCtRings]
 	sizes := ringSizes(d.maps[mapConntrackTCP].MaxEntries(), d.maps[mapConntrackAny].MaxEntries())
+	// As many as a table can hold beside those who are established, whoever floods it.
+	most := int64(d.maps[mapConntrackTCP].MaxEntries() / 8)
+	if err := d.maps[weftMapWeftCtBeginning].Put(uint32(beginningMost), most); err != nil {
+		return fmt.Errorf("write %s: %w", weftMapWeftCtBeginning, err)
+	}
 	var have ctRing
 	if err := rings.Lookup(uint32(ringMax-1), &have); err != nil {
 		return fmt.Errorf("read %s: %w", weftMapWeftCtRings, err)

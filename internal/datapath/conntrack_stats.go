@@ -5,6 +5,7 @@ import "fmt"
 // ConntrackStats is how full the connection tables are, and what happened since they were made.
 type ConntrackStats struct {
 	Established    int `json:"established"`    // entries, with aliases
+	Beginning      int `json:"beginning"`      // in the same table, their handshake isn't over
 	EstablishedMax int `json:"establishedMax"` // bpf.ctTcpMax
 	OtherMax       int `json:"otherMax"`       // bpf.ctAnyMax
 
@@ -37,7 +38,7 @@ func (s ConntrackStats) Pressure() float64 {
 	if s.EstablishedMax == 0 {
 		return 0
 	}
-	return float64(s.Established) / float64(s.EstablishedMax)
+	return float64(s.Established+s.Beginning) / float64(s.EstablishedMax)
 }
 
 // ConntrackStats reads the counters of the connection tables.
@@ -51,7 +52,14 @@ func (d *Datapath) ConntrackStats() (ConntrackStats, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Established = int(c.Inserted - c.Removed)
+	var beginning [2]int64
+	for i := range beginning {
+		if err := d.maps[weftMapWeftCtBeginning].Lookup(uint32(i), &beginning[i]); err != nil {
+			return s, fmt.Errorf("read %s: %w", weftMapWeftCtBeginning, err)
+		}
+	}
+	s.Beginning = max(0, int(beginning[beginningCount]-beginning[beginningRemoved]))
+	s.Established = int(c.Inserted-c.Removed) - s.Beginning
 	s.Created, s.Failed, s.Promoted, s.Refused, s.Closed = c.Created, c.Failed, c.Promoted, c.Full, c.Closed
 	s.Expired, s.Replaced, s.Unwatched = c.Expired, c.Replaced, c.Unwatched
 	for i, name := range ringNames() {
@@ -69,10 +77,18 @@ func (d *Datapath) ConntrackStats() (ConntrackStats, error) {
 	return s, nil
 }
 
-// countRemoved accounts for what user space removed from the table of established connections.
-func (d *Datapath) countRemoved(n int) error {
+// countRemoved accounts for what user space removed from the table of established connections, and how many of
+// them were beginning.
+func (d *Datapath) countRemoved(n, beginning int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	var gone int64
+	if err := d.maps[weftMapWeftCtBeginning].Lookup(uint32(beginningRemoved), &gone); err != nil {
+		return fmt.Errorf("read %s: %w", weftMapWeftCtBeginning, err)
+	}
+	if err := d.maps[weftMapWeftCtBeginning].Put(uint32(beginningRemoved), gone+int64(beginning)); err != nil {
+		return fmt.Errorf("write %s: %w", weftMapWeftCtBeginning, err)
+	}
 	var cpus []ctStats
 	m := d.maps[weftMapWeftCtStats]
 	if err := m.Lookup(uint32(1), &cpus); err != nil {

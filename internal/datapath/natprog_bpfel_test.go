@@ -20,6 +20,7 @@ const (
 	natprogMapWeftBandwidth    = "weft_bandwidth"
 	natprogMapWeftConfig       = "weft_config"
 	natprogMapWeftCounters     = "weft_counters"
+	natprogMapWeftCtBeginning  = "weft_ct_beginning"
 	natprogMapWeftCtEst        = "weft_ct_est"
 	natprogMapWeftCtNew        = "weft_ct_new"
 	natprogMapWeftCtRings      = "weft_ct_rings"
@@ -94,6 +95,7 @@ type natprogMapSpecs struct {
 	WeftBandwidth    *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtBeginning  *ebpf.MapSpec `ebpf:"weft_ct_beginning"`
 	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
 	WeftCtNew        *ebpf.MapSpec `ebpf:"weft_ct_new"`
 	WeftCtRings      *ebpf.MapSpec `ebpf:"weft_ct_rings"`
@@ -140,6 +142,7 @@ type natprogMaps struct {
 	WeftBandwidth    *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtBeginning  *ebpf.Map `ebpf:"weft_ct_beginning"`
 	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
 	WeftCtNew        *ebpf.Map `ebpf:"weft_ct_new"`
 	WeftCtRings      *ebpf.Map `ebpf:"weft_ct_rings"`
@@ -162,6 +165,7 @@ func (m *natprogMaps) Close() error {
 		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
+		m.WeftCtBeginning,
 		m.WeftCtEst,
 		m.WeftCtNew,
 		m.WeftCtRings,

@@ -21,6 +21,7 @@ const (
 	trackMapWeftBandwidth    = "weft_bandwidth"
 	trackMapWeftConfig       = "weft_config"
 	trackMapWeftCounters     = "weft_counters"
+	trackMapWeftCtBeginning  = "weft_ct_beginning"
 	trackMapWeftCtEst        = "weft_ct_est"
 	trackMapWeftCtNew        = "weft_ct_new"
 	trackMapWeftCtRings      = "weft_ct_rings"
@@ -93,6 +94,7 @@ type trackMapSpecs struct {
 	WeftBandwidth    *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtBeginning  *ebpf.MapSpec `ebpf:"weft_ct_beginning"`
 	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
 	WeftCtNew        *ebpf.MapSpec `ebpf:"weft_ct_new"`
 	WeftCtRings      *ebpf.MapSpec `ebpf:"weft_ct_rings"`
@@ -139,6 +141,7 @@ type trackMaps struct {
 	WeftBandwidth    *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtBeginning  *ebpf.Map `ebpf:"weft_ct_beginning"`
 	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
 	WeftCtNew        *ebpf.Map `ebpf:"weft_ct_new"`
 	WeftCtRings      *ebpf.Map `ebpf:"weft_ct_rings"`
@@ -161,6 +164,7 @@ func (m *trackMaps) Close() error {
 		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
+		m.WeftCtBeginning,
 		m.WeftCtEst,
 		m.WeftCtNew,
 		m.WeftCtRings,

@@ -21,6 +21,7 @@ const (
 	tracknextMapWeftBandwidth     = "weft_bandwidth"
 	tracknextMapWeftConfig        = "weft_config"
 	tracknextMapWeftCounters      = "weft_counters"
+	tracknextMapWeftCtBeginning   = "weft_ct_beginning"
 	tracknextMapWeftCtEst         = "weft_ct_est"
 	tracknextMapWeftCtEstPrev     = "weft_ct_est_prev"
 	tracknextMapWeftCtNew         = "weft_ct_new"
@@ -96,6 +97,7 @@ type tracknextMapSpecs struct {
 	WeftBandwidth     *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig        *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters      *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtBeginning   *ebpf.MapSpec `ebpf:"weft_ct_beginning"`
 	WeftCtEst         *ebpf.MapSpec `ebpf:"weft_ct_est"`
 	WeftCtEstPrev     *ebpf.MapSpec `ebpf:"weft_ct_est_prev"`
 	WeftCtNew         *ebpf.MapSpec `ebpf:"weft_ct_new"`
@@ -145,6 +147,7 @@ type tracknextMaps struct {
 	WeftBandwidth     *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig        *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters      *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtBeginning   *ebpf.Map `ebpf:"weft_ct_beginning"`
 	WeftCtEst         *ebpf.Map `ebpf:"weft_ct_est"`
 	WeftCtEstPrev     *ebpf.Map `ebpf:"weft_ct_est_prev"`
 	WeftCtNew         *ebpf.Map `ebpf:"weft_ct_new"`
@@ -170,6 +173,7 @@ func (m *tracknextMaps) Close() error {
 		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
+		m.WeftCtBeginning,
 		m.WeftCtEst,
 		m.WeftCtEstPrev,
 		m.WeftCtNew,

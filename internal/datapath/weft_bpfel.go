@@ -20,6 +20,7 @@ const (
 	weftMapWeftBandwidth    = "weft_bandwidth"
 	weftMapWeftConfig       = "weft_config"
 	weftMapWeftCounters     = "weft_counters"
+	weftMapWeftCtBeginning  = "weft_ct_beginning"
 	weftMapWeftCtEst        = "weft_ct_est"
 	weftMapWeftCtNew        = "weft_ct_new"
 	weftMapWeftCtRings      = "weft_ct_rings"
@@ -99,6 +100,7 @@ type weftMapSpecs struct {
 	WeftBandwidth    *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters     *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtBeginning  *ebpf.MapSpec `ebpf:"weft_ct_beginning"`
 	WeftCtEst        *ebpf.MapSpec `ebpf:"weft_ct_est"`
 	WeftCtNew        *ebpf.MapSpec `ebpf:"weft_ct_new"`
 	WeftCtRings      *ebpf.MapSpec `ebpf:"weft_ct_rings"`
@@ -146,6 +148,7 @@ type weftMaps struct {
 	WeftBandwidth    *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig       *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters     *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtBeginning  *ebpf.Map `ebpf:"weft_ct_beginning"`
 	WeftCtEst        *ebpf.Map `ebpf:"weft_ct_est"`
 	WeftCtNew        *ebpf.Map `ebpf:"weft_ct_new"`
 	WeftCtRings      *ebpf.Map `ebpf:"weft_ct_rings"`
@@ -169,6 +172,7 @@ func (m *weftMaps) Close() error {
 		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
+		m.WeftCtBeginning,
 		m.WeftCtEst,
 		m.WeftCtNew,
 		m.WeftCtRings,

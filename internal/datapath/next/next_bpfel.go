@@ -20,6 +20,7 @@ const (
 	nextMapWeftBandwidth     = "weft_bandwidth"
 	nextMapWeftConfig        = "weft_config"
 	nextMapWeftCounters      = "weft_counters"
+	nextMapWeftCtBeginning   = "weft_ct_beginning"
 	nextMapWeftCtEst         = "weft_ct_est"
 	nextMapWeftCtEstPrev     = "weft_ct_est_prev"
 	nextMapWeftCtNew         = "weft_ct_new"
@@ -102,6 +103,7 @@ type nextMapSpecs struct {
 	WeftBandwidth     *ebpf.MapSpec `ebpf:"weft_bandwidth"`
 	WeftConfig        *ebpf.MapSpec `ebpf:"weft_config"`
 	WeftCounters      *ebpf.MapSpec `ebpf:"weft_counters"`
+	WeftCtBeginning   *ebpf.MapSpec `ebpf:"weft_ct_beginning"`
 	WeftCtEst         *ebpf.MapSpec `ebpf:"weft_ct_est"`
 	WeftCtEstPrev     *ebpf.MapSpec `ebpf:"weft_ct_est_prev"`
 	WeftCtNew         *ebpf.MapSpec `ebpf:"weft_ct_new"`
@@ -152,6 +154,7 @@ type nextMaps struct {
 	WeftBandwidth     *ebpf.Map `ebpf:"weft_bandwidth"`
 	WeftConfig        *ebpf.Map `ebpf:"weft_config"`
 	WeftCounters      *ebpf.Map `ebpf:"weft_counters"`
+	WeftCtBeginning   *ebpf.Map `ebpf:"weft_ct_beginning"`
 	WeftCtEst         *ebpf.Map `ebpf:"weft_ct_est"`
 	WeftCtEstPrev     *ebpf.Map `ebpf:"weft_ct_est_prev"`
 	WeftCtNew         *ebpf.Map `ebpf:"weft_ct_new"`
@@ -178,6 +181,7 @@ func (m *nextMaps) Close() error {
 		m.WeftBandwidth,
 		m.WeftConfig,
 		m.WeftCounters,
+		m.WeftCtBeginning,
 		m.WeftCtEst,
 		m.WeftCtEstPrev,
 		m.WeftCtNew,

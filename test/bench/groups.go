@@ -7,7 +7,6 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -32,13 +31,13 @@ func all() []group {
 	return append(g, group{"lab", []string{"pod-start/vs-ptp", "cluster-up", "install-to-ready"}, runLab})
 }
 
-// selected are the groups with the measures that match.
-func selected(all []group, only *regexp.Regexp) []group {
+// selected are the groups with the measures that are wanted.
+func selected(all []group, wanted func(name string) bool) []group {
 	var out []group
 	for _, g := range all {
 		var keep []string
 		for _, m := range g.measures {
-			if only.MatchString(m) {
+			if wanted(m) {
 				keep = append(keep, m)
 			}
 		}

@@ -20,17 +20,36 @@ func TestSelected(t *testing.T) {
 		"pod-start":         {"pod-start/vs-ptp"},
 		"nothing-of-ours":   nil,
 	} {
-		if got := names(selected(all(), regexp.MustCompile(only))); !slices.Equal(got, want) {
+		if got := names(selected(all(), regexp.MustCompile(only).MatchString)); !slices.Equal(got, want) {
 			t.Errorf("%s: found %v, expected %v", only, got, want)
 		}
 	}
 	every := names(all())
-	if got := names(selected(all(), regexp.MustCompile("."))); !slices.Equal(got, every) || len(every) < 15 {
+	if got := names(selected(all(), func(string) bool { return true })); !slices.Equal(got, every) || len(every) < 15 {
 		t.Errorf("everything: found %v", got)
 	}
 	slices.Sort(every)
 	if len(slices.Compact(slices.Clone(every))) != len(every) {
 		t.Errorf("a name stands twice: %v", every)
+	}
+}
+
+func TestGoals(t *testing.T) {
+	every := names(all())
+	for name, g := range goals() {
+		if !slices.Contains(every, name) {
+			t.Errorf("the goal of %s is of no measure", name)
+		}
+		for _, c := range []struct {
+			of     float64
+			strict bool
+			want   string
+		}{{1, false, "met"}, {1, true, "met"}, {0.96, false, "met within 5 %"}, {0.96, true, "MISSED"}, {0.94, false, "MISSED"}} {
+			g.strict = c.strict
+			if got := g.judge(ratio.Ratio{Median: g.least * c.of}); got != c.want {
+				t.Errorf("%s at %g of its goal: %s, expected %s", name, c.of, got, c.want)
+			}
+		}
 	}
 }
 

@@ -25,6 +25,8 @@ import (
 type options struct {
 	only  *regexp.Regexp
 	quick bool
+	// goals leaves out what has none.
+	goals bool
 	list  bool
 	// runs is how many pairs are taken of each measure, during how long each side of a pair is busy.
 	runs   int
@@ -55,6 +57,7 @@ func main() {
 	var o options
 	only := flag.String("only", ".", "measures whose name matches this regular expression")
 	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter runs: enough to see that it works, not to claim anything")
+	flag.BoolVar(&o.goals, "goals", false, "only measures that have a goal")
 	flag.BoolVar(&o.list, "list", false, "list the measures")
 	flag.IntVar(&o.runs, "runs", 15, "pairs of each measure")
 	flag.DurationVar(&o.during, "during", 200*time.Millisecond, "how long each side of a pair is busy")
@@ -62,7 +65,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
 	flag.StringVar(&o.base, "base", "", "another build of this program, with which self/... compares: weft before a change")
 	flag.StringVar(&o.out, "out", "build/bench.json", "file for the figures")
-	timeout := flag.Duration("timeout", 30*time.Minute, "give up after this time")
+	timeout := flag.Duration("timeout", 90*time.Minute, "give up after this time")
 	flag.Parse()
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
@@ -83,7 +86,10 @@ func main() {
 type results struct{ Ratios, Absolute []ratio.Measure }
 
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
-	groups := selected(all(), o.only)
+	groups := selected(all(), func(name string) bool {
+		_, goal := goals()[name]
+		return o.only.MatchString(name) && (goal || !o.goals)
+	})
 	if len(groups) == 0 {
 		return fmt.Errorf("no measure matches %s; the measures are %v", o.only, names(all()))
 	}
@@ -117,9 +123,14 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 func draw(out io.Writer, r results) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	if len(r.Ratios) > 0 {
-		fmt.Fprintln(w, "weft over peer (higher is better)\tmin\tmedian\tmax\truns")
+		fmt.Fprintln(w, "weft over peer (higher is better)\tmin\tmedian\tmax\truns\tgoal\t")
+		goals := goals()
 		for _, m := range r.Ratios {
-			fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.3f\t%d\n", m.Name, m.Ratio.Min, m.Ratio.Median, m.Ratio.Max, m.Runs)
+			least, verdict := "", ""
+			if g, ok := goals[m.Name]; ok {
+				least, verdict = fmt.Sprintf("%.2f", g.least), g.judge(*m.Ratio)
+			}
+			fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.3f\t%d\t%s\t%s\n", m.Name, m.Ratio.Min, m.Ratio.Median, m.Ratio.Max, m.Runs, least, verdict)
 		}
 	}
 	if len(r.Absolute) > 0 {

@@ -316,13 +316,13 @@ func TestGenerations(t *testing.T) {
 			t.Errorf("%s: it took something away by being there", c.name)
 		}
 	}
-	// A stale entry of the one table makes way for a new one in the other.
+	// A stale entry makes way for a new one.
 	put(podAddr, 2)
 	n := ctNewValue{FromSlot: 3, FromGeneration: 2, ToSlot: ctNoSlot}
 	if v := k.run(segment{from: pod, to: peer, protocol: protocolTCP, tcp: tcpSYN, new: n}); v.Hit != 0 || v.Failed != 0 || v.Entry != 1 {
 		t.Errorf("a new connection: %+v", v)
 	}
-	if e, established, _ := k.entry(pod, peer, protocolTCP); established || e.Side[1].Generation+e.Side[0].Generation != 2 {
+	if e, established, _ := k.entry(pod, peer, protocolTCP); !established || e.Flags&ctBeginning == 0 || e.Side[1].Generation+e.Side[0].Generation != 2 {
 		t.Errorf("the entry is %+v, established %v; expected a new one of generation 2", e, established)
 	}
 	must(t, k.d.maps[weftMapWeftEndpoints].Put(uint32(3), endpointValue{}))

@@ -79,7 +79,7 @@ func (x decoding) side(name string, s ctSide) inspect.Fields {
 
 func entryFlags(bits uint16) []string {
 	return flagNames(uint32(bits), flagName{ctStack, "stack"}, flagName{ctAlias, "alias"}, flagName{ctNAT, "translated"}, flagName{ctAtNetdev, "at-interface"},
-		flagName{ctMidstream, "midstream"}, flagName{ctNoPromotion, "table-full"}, flagName{ctEstablished, "established"}, flagName{ctAtToPod, "at-pod"})
+		flagName{ctMidstream, "midstream"}, flagName{ctNoPromotion, "table-full"}, flagName{ctEstablished, "established"}, flagName{ctAtToPod, "at-pod"}, flagName{ctBeginning, "beginning"})
 }
 
 func ringNames() []string {
@@ -114,6 +114,14 @@ func decodeTimer(x decoding, index uint32, t ctTimer) (key, value inspect.Fields
 		{Name: "lookedAtSlots", Value: t.Looked},
 		{Name: "lastTickJiffies", Value: t.Last},
 	}
+}
+
+func decodeBeginning(_ decoding, index uint32, n int64) (key, value inspect.Fields) {
+	name := fmt.Sprint(index)
+	if names := []string{beginningCount: "counted", beginningRemoved: "removedByAgent", beginningMost: "most"}; int(index) < len(names) {
+		name = names[index]
+	}
+	return inspect.Fields{{Name: "what", Value: name}}, inspect.Fields{{Name: "connections", Value: n}}
 }
 
 func decodeStats(_ decoding, who uint32, cpus []ctStats, fn func(key, value inspect.Fields) bool) bool {

@@ -116,6 +116,7 @@ func TestMapsAreDecoded(t *testing.T) {
 		weftMapWeftConfig:       {"families=ipv4", "tcpSeconds=8000", "events=drop,verdict,new,close", "tunnelPorts=6081,8472,4789"},
 		weftMapWeftIpcache:      {"10.1.0.0/16  flags=native class=unknown", "172.20.0.0/16  flags=stack"},
 		weftMapWeftCounters:     {"from_pod egress source-address  packets=5 bytes=500 drop=yes"},
+		weftMapWeftCtBeginning:  {"counted", "removedByAgent", "most  connections=512"},
 		weftMapWeftCtEst:        {"tcp 10.0.0.11:40000 10.1.0.5:443  state=established flags=translated,established ageSeconds=10", "translatedTo=10.0.0.10:2000", "fromPod=shop/web", "fromTCP=SYN,ACK"},
 		weftMapWeftCtNew:        {"state=alias flags=alias", "aliasOf=10.0.0.11:40000"},
 		weftMapWeftCtRings:      {"established  ", "closed  "},

@@ -186,6 +186,7 @@ func views() map[string]view {
 		weftMapWeftBandwidth:    array[bucketValue]{func(v bucketValue) bool { return v.Rate != 0 }, decodeBucket},
 		weftMapWeftConfig:       array[configValue]{nil, decodeConfig},
 		weftMapWeftCounters:     perCPU[counterValue]{decodeCounter},
+		weftMapWeftCtBeginning:  array[int64]{nil, decodeBeginning},
 		weftMapWeftCtEst:        table[ctKey, ctEntry]{decodeConnection},
 		weftMapWeftCtNew:        table[ctKey, ctEntry]{decodeConnection},
 		weftMapWeftCtRings:      array[ctRing]{nil, decodeRing},

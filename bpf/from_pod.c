@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * from_pod: ingress of the host side of an endpoint's veth, so what the pod sends. Checks that it
- * is the pod's, answers for the gateway, and sends it where it goes: into another pod, out by the
- * ENI, or up the stack.
+ * from_pod: ingress of the host side of an endpoint's veth, or what the pod's side of its netkit
+ * sends: what comes from the pod. Checks that it is the pod's, answers for the gateway, and sends
+ * it where it goes: into another pod, out by the ENI, or up the stack.
  */
 
 #undef FILE_ID

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 
 /*
- * to_pod: egress of the host side of an endpoint's veth, so what the stack delivers to the pod, and
- * what passes the device's queue because the pod's bandwidth is limited.
+ * to_pod: egress of the host side of an endpoint's device, so what the stack delivers to the pod,
+ * what passes the device's queue because the pod's bandwidth is limited, and what another pod sends
+ * by netkit. There, the packet has the pod's side as its device already, so both sides of a netkit
+ * pair have the same interface index, each in its namespace.
  */
 
 #undef FILE_ID
@@ -116,5 +118,10 @@ static __always_inline __u32 to_pod_decide(struct __sk_buff *skb)
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
-	return verdict(skb, HOOK_TO_POD, DIRECTION_INGRESS, to_pod_decide(skb));
+	__u32 code = to_pod_decide(skb);
+
+	/* Ours, and none of the pod's business: netkit leaves it on, so that it can be read here.
+	 */
+	skb->mark = 0;
+	return verdict(skb, HOOK_TO_POD, DIRECTION_INGRESS, code);
 }

@@ -64,7 +64,11 @@ static __always_inline bool needs_answer(const struct __sk_buff *skb, const stru
 	return length > mtu;
 }
 
-/* Into the pod. A pod with limited bandwidth is reached through the queue of its device. */
+/*
+ * Into the pod. A pod with limited bandwidth is reached through the queue of its device. What a pod
+ * sends by netkit has come in by no interface yet, and from there no redirect leads into another
+ * namespace: it goes by the other pod's device, where to_pod lets it pass.
+ */
 static __always_inline __u32 deliver(struct __sk_buff *skb, const struct flow *f,
 				     const struct weft_endpoint *ep)
 {
@@ -78,7 +82,7 @@ static __always_inline __u32 deliver(struct __sk_buff *skb, const struct flow *f
 		return DROP(REASON_TRUNCATED);
 	mac_copy(eth->dst, ep->pod_mac);
 	mac_copy(eth->src, ep->host_mac);
-	if (ep->flags & ENDPOINT_QUEUED) {
+	if (ep->flags & ENDPOINT_QUEUED || !skb->ingress_ifindex) {
 		skb->mark = MARK_DECIDED;
 		action = bpf_redirect(ep->ifindex, 0);
 	} else {

@@ -140,21 +140,27 @@ func Open(cfg Config) (_ *Datapath, err error) {
 }
 
 func newAttacher(mode AttachMode, links string, f Features) (attacher, error) {
+	var others attacher
 	switch mode {
 	case AttachAuto:
+		others = &clsactAttacher{}
 		if f.TCX {
-			return newTCXAttacher(links), nil
+			others = newLinkAttacher(tcxLinks(), links)
 		}
-		return &clsactAttacher{}, nil
 	case AttachTCX:
 		if !f.TCX {
 			return nil, errors.New("attach mode is tcx, which this kernel lacks; expected kernel 6.6 or attach mode clsact")
 		}
-		return newTCXAttacher(links), nil
+		others = newLinkAttacher(tcxLinks(), links)
 	case AttachClsact:
-		return &clsactAttacher{}, nil
+		others = &clsactAttacher{}
+	default:
+		return nil, fmt.Errorf("attach mode is %q, expected tcx, clsact or nothing", mode)
 	}
-	return nil, fmt.Errorf("attach mode is %q, expected tcx, clsact or nothing", mode)
+	if !f.Netkit {
+		return others, nil
+	}
+	return &mixedAttacher{others: others, netkit: newLinkAttacher(netkitLinks(), links)}, nil
 }
 
 func (d *Datapath) load(spec *ebpf.CollectionSpec) error {

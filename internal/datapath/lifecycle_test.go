@@ -128,7 +128,7 @@ func TestMissingDevice(t *testing.T) {
 	for _, v := range variants(t) {
 		newSpace(t).enter(t)
 		cfg := testConfig(t)
-		cfg.Attach = v
+		cfg.Attach = v.attach
 		d := openDatapath(t, cfg)
 		var missing *DeviceError
 		if err := d.AddEndpoint(endpointFor(7, podAddr, 1)); !errors.As(err, &missing) {

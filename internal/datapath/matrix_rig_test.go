@@ -24,6 +24,7 @@ import (
 // router delivers an address by the ENI that owns it and accepts a source from there only.
 type vpc struct {
 	router  space
+	device  podDevice
 	nodes   map[matrix.Node]*matrixNode
 	parties map[matrix.Party]party
 }
@@ -106,10 +107,10 @@ func routeBoth(ifindex int, addr netip.Addr) error {
 
 func everywhere6() *net.IPNet { return &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)} }
 
-func newVPC(t *testing.T) *vpc {
+func newVPC(t *testing.T, device podDevice) *vpc {
 	t.Helper()
 	asShipped(t)
-	v := &vpc{router: newSpace(t), nodes: map[matrix.Node]*matrixNode{}, parties: map[matrix.Party]party{}}
+	v := &vpc{router: newSpace(t), device: device, nodes: map[matrix.Node]*matrixNode{}, parties: map[matrix.Party]party{}}
 	v.router.do(t, func() error {
 		errs := []error{sysctls(plain()), sysctls(sourceCheck("1"))}
 		for _, a := range []string{routerAddr, controlAddr, worldAddr, metadataAddr} {
@@ -212,7 +213,7 @@ func (v *vpc) addPod(t *testing.T, where matrix.Node, name matrix.Party, slot ui
 	device := fmt.Sprintf("pod%d", slot)
 	n.host.do(t, func() error {
 		return errors.Join(
-			addVeth(device, ep.Ifindex, ep.HostMAC, "tmp0", ep.PodMAC), moveTo("tmp0", s, "eth0"), linkUp(device),
+			v.device.pair(device, &ep, s), linkUp(device),
 			routeBoth(ep.Ifindex, ep.Addr),
 			n.d.SetAddress(ep.Addr, 2), n.d.SetAddress(ep.Addr6, 2), n.d.AddEndpoint(ep),
 		)

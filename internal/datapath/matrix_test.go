@@ -14,7 +14,7 @@ import (
 // each endpoint exactly one of them decides on each packet.
 func TestMatrix(t *testing.T) {
 	needRoot(t)
-	v := newVPC(t)
+	v := newVPC(t, vethPods)
 	v.proxy(t)
 	for _, p := range v.parties {
 		p.echoes(t, 7)

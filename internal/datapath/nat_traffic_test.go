@@ -29,9 +29,9 @@ const (
 	worldMTU  = 1300
 )
 
-func newNATNode(t testing.TB, attach AttachMode, ports [2]uint16) *natNode {
+func newNATNode(t testing.TB, v variant, ports [2]uint16) *natNode {
 	t.Helper()
-	n := &natNode{node: newNode(t, attach), world: newSpace(t)}
+	n := &natNode{node: newNodeOf(t, v), world: newSpace(t)}
 	n.router.do(t, func() error {
 		return errors.Join(
 			addVeth("down", 0, nil, "up", nil), moveTo("up", n.world, "up"), linkUp("down"),
@@ -81,7 +81,7 @@ func (n *natNode) translate(t testing.TB, to string, eni uint32) {
 
 func forEachNATVariant(t *testing.T, ports [2]uint16, test func(t *testing.T, n *natNode)) {
 	for _, v := range variants(t) {
-		t.Run(string(v), func(t *testing.T) { test(t, newNATNode(t, v, ports)) })
+		t.Run(v.String(), func(t *testing.T) { test(t, newNATNode(t, v, ports)) })
 	}
 }
 
@@ -237,7 +237,7 @@ func noDrops(t *testing.T, n *node) {
 // Behind a NAT gateway pods leave by their own ENI, behind an internet gateway by the first: the router, which
 // checks sources by interface, lets only the right one pass.
 func TestNATByTheRightENI(t *testing.T) {
-	n := newNATNode(t, AttachAuto, [2]uint16{2000, 2999})
+	n := newNATNode(t, variant{}, [2]uint16{2000, 2999})
 	a := n.addPod(t, 1, podAddr)
 	n.world.witness(t, "udp4", worldHost+":53")
 	first := a.dial(t, "", worldHost+":53")
@@ -261,7 +261,7 @@ func TestNATByTheRightENI(t *testing.T) {
 
 // What isn't the world's keeps the pod's address.
 func TestNATLeavesNativeAlone(t *testing.T) {
-	n := newNATNode(t, AttachAuto, [2]uint16{2000, 2999})
+	n := newNATNode(t, variant{}, [2]uint16{2000, 2999})
 	a := n.addPod(t, 1, podAddr)
 	n.world.witness(t, "udp4", worldHost+":53")
 	must(t, n.d.SetPrefixes(map[netip.Prefix]PrefixInfo{netip.MustParsePrefix("203.0.113.0/24"): {Native: true}}))
@@ -274,7 +274,7 @@ func TestNATLeavesNativeAlone(t *testing.T) {
 
 // A range of four ports: four flows to one server, no fifth, and others to another server.
 func TestNATPortsRunOut(t *testing.T) {
-	n := newNATNode(t, AttachAuto, [2]uint16{2000, 2003})
+	n := newNATNode(t, variant{}, [2]uint16{2000, 2003})
 	a := n.addPod(t, 1, podAddr)
 	n.world.witness(t, "udp4", worldHost+":53")
 	n.world.witness(t, "udp4", worldHost+":54")
@@ -295,7 +295,7 @@ func TestNATPortsRunOut(t *testing.T) {
 
 // A socket of the host in the range keeps its port, connected or listening, TCP or UDP.
 func TestNATSparesTheHostsSockets(t *testing.T) {
-	n := newNATNode(t, AttachAuto, [2]uint16{2000, 2001})
+	n := newNATNode(t, variant{}, [2]uint16{2000, 2001})
 	a := n.addPod(t, 1, podAddr)
 	for _, network := range []string{"tcp4", "udp4"} {
 		n.world.witness(t, network, worldHost+":53")
@@ -325,7 +325,7 @@ func TestNATSparesTheHostsSockets(t *testing.T) {
 
 // The host binds to a port that a pod's flow to the same server has: its packets would be taken for the pod's.
 func TestNATHostTakesAPodsPort(t *testing.T) {
-	n := newNATNode(t, AttachAuto, [2]uint16{2000, 2000})
+	n := newNATNode(t, variant{}, [2]uint16{2000, 2000})
 	a := n.addPod(t, 1, podAddr)
 	for _, network := range []string{"tcp4", "udp4"} {
 		n.world.witness(t, network, worldHost+":53")
@@ -478,7 +478,7 @@ func TestNATPing(t *testing.T) {
 
 // A datagram in fragments, out and back.
 func TestNATFragmentedTraffic(t *testing.T) {
-	n := newNATNode(t, AttachAuto, [2]uint16{2000, 2999})
+	n := newNATNode(t, variant{}, [2]uint16{2000, 2999})
 	a := n.addPod(t, 1, podAddr)
 	n.world.echo(t, worldHost+":7")
 	c := a.dial(t, "", worldHost+":7")
@@ -493,7 +493,7 @@ func TestNATFragmentedTraffic(t *testing.T) {
 // A closed port of the world: its error reaches the pod's socket. A closed port of the pod: its error reaches
 // the world.
 func TestNATUnreachable(t *testing.T) {
-	n := newNATNode(t, AttachAuto, [2]uint16{2000, 2999})
+	n := newNATNode(t, variant{}, [2]uint16{2000, 2999})
 	a := n.addPod(t, 1, podAddr)
 	c := a.dial(t, "", worldHost+":9")
 	if err := exchange(c, "?", patience); !errors.Is(err, unix.ECONNREFUSED) {

@@ -23,6 +23,7 @@ type node struct {
 	cfg          Config
 	enis         []ENI
 	pods         []*pod
+	device       podDevice // of pods that are added
 }
 
 type pod struct {
@@ -35,9 +36,14 @@ const routerAddr = "192.168.0.1"
 
 func newNode(t testing.TB, attach AttachMode) *node {
 	t.Helper()
+	return newNodeOf(t, variant{attach: attach})
+}
+
+func newNodeOf(t testing.TB, v variant) *node {
+	t.Helper()
 	asShipped(t)
-	n := &node{host: newSpace(t), router: newSpace(t), cfg: testConfig(t)}
-	n.cfg.Attach = attach
+	n := &node{host: newSpace(t), router: newSpace(t), cfg: testConfig(t), device: v.device}
+	n.cfg.Attach = v.attach
 	n.host.enter(t)
 	must(t, sysctls(map[string]string{"ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0"}))
 	for i, m := range []string{"02:00:00:00:00:01", "02:00:00:00:00:02"} {
@@ -128,11 +134,18 @@ func (n *node) addPod(t testing.TB, slot uint32, addr string) *pod {
 	return p
 }
 
-// wire makes the pod's veth; it must not exist.
+// answers is what is counted of a pod that asks for its gateway, or of one that need not.
+func (n *node) answers() Reason {
+	if n.device == netkitPods {
+		return ReasonSent
+	}
+	return ReasonAnswered
+}
+
+// wire makes the pod's pair; it must not exist.
 func (n *node) wire(t testing.TB, p *pod) {
 	t.Helper()
-	must(t, addVeth(p.name, p.Ifindex, p.HostMAC, "tmp0", p.PodMAC))
-	must(t, moveTo("tmp0", p.space, "eth0"))
+	must(t, n.device.pair(p.name, &p.Endpoint, p.space))
 	must(t, linkUp(p.name))
 	must(t, addRoute(netlink.Route{LinkIndex: p.Ifindex, Dst: host32(p.Addr.String()), Scope: netlink.SCOPE_LINK}))
 	p.do(t, func() error {

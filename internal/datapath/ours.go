@@ -102,11 +102,18 @@ func runningPrograms(tcx bool) ([]ebpf.ProgramID, error) {
 	return out, nil
 }
 
-// programsAt are all programs at the hook's place on a device, by tcx or clsact.
+// programsAt are all programs at the hook's place on a device, by netkit, tcx or clsact.
 func programsAt(hook Hook, device netlink.Link, tcx bool) ([]ebpf.ProgramID, error) {
 	var out []ebpf.ProgramID
+	var places []ebpf.AttachType
 	if tcx {
-		list, err := link.QueryPrograms(link.QueryOptions{Target: device.Attrs().Index, Attach: tcxPlace(hook)})
+		places = append(places, tcxPlace(hook))
+	}
+	if hook.ofPods() && device.Type() == netkitType {
+		places = append(places, netkitPlace(hook))
+	}
+	for _, place := range places {
+		list, err := link.QueryPrograms(link.QueryOptions{Target: device.Attrs().Index, Attach: place})
 		if err != nil && !errors.Is(err, unix.ENODEV) {
 			return nil, err
 		}

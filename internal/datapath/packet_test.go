@@ -32,8 +32,17 @@ const (
 	actRedirect = 7
 )
 
+// notReceived is a packet that no interface has received yet: what a pod sends by netkit.
+const notReceived = ^uint32(0)
+
 // runProgram gives one packet to a program as if it passed the device.
 func runProgram(p *ebpf.Program, frame []byte, in skbContext) (ret uint32, data []byte, out skbContext, err error) {
+	switch in.IngressIfindex {
+	case 0:
+		in.IngressIfindex = in.Ifindex
+	case notReceived:
+		in.IngressIfindex = 0
+	}
 	opts := &ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256), Context: &in, ContextOut: &out, Repeat: 1}
 	ret, err = p.Run(opts)
 	return ret, opts.DataOut, out, err

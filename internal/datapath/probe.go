@@ -19,6 +19,8 @@ type Features struct {
 	Kernel        string
 	TCX           bool // else clsact
 	RedirectNeigh bool
+	// Netkit: pods' devices may be netkit's, and are guarded. Nothing stands in for it where nobody asks for it.
+	Netkit bool
 	// Found is everything that was asked for, in the order of asking.
 	Found []Feature
 }
@@ -114,7 +116,17 @@ func probe() (Features, error) {
 	if older(release, minimum) {
 		return Features{Kernel: release}, &FeatureError{Kernel: release, What: "everything since", Needs: "kernel " + minimum + " or later", Err: ebpf.ErrNotSupported}
 	}
-	return answers(release, questions())
+	f, err := answers(release, questions())
+	if err != nil {
+		return f, err
+	}
+	switch err := askNetkit(); {
+	case err == nil:
+		f.Netkit = true
+	case !errors.Is(err, ebpf.ErrNotSupported):
+		return f, fmt.Errorf("kernel %s: find out whether it has netkit: %w", release, err)
+	}
+	return f, nil
 }
 
 // answers asks every question; the first that needs a yes and gets a no ends it.
@@ -188,27 +200,10 @@ func haveJIT() error {
 	return nil
 }
 
-// askTCX attaches to a device that can't exist: a kernel with tcx misses the device, one without doesn't
-// know the attach type.
 func askTCX() error {
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name:         "weft_probe",
-		Type:         ebpf.SchedCLS,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-		License:      "GPL",
+	return askLink(func(prog *ebpf.Program) (link.Link, error) {
+		return link.AttachTCX(link.TCXOptions{Interface: noDevice, Program: prog, Attach: ebpf.AttachTCXIngress})
 	})
-	if err != nil {
-		return err
-	}
-	defer prog.Close()
-	l, err := link.AttachTCX(link.TCXOptions{Interface: 1<<31 - 1, Program: prog, Attach: ebpf.AttachTCXIngress})
-	switch {
-	case err == nil:
-		return errors.Join(errors.New("interface index 2147483647 exists"), l.Close())
-	case errors.Is(err, unix.ENODEV):
-		return nil
-	}
-	return err
 }
 
 func kernelRelease() string {

@@ -15,7 +15,12 @@ import (
 // streams, within a node, between nodes, to the host, to the world and from there.
 func TestSmoke(t *testing.T) {
 	needRoot(t)
-	v := newVPC(t)
+	for _, device := range append([]podDevice{vethPods}, netkitDevices(t)...) {
+		t.Run(variant{attach: "veth", device: device}.String(), func(t *testing.T) { smoke(t, newVPC(t, device)) })
+	}
+}
+
+func smoke(t *testing.T, v *vpc) {
 	for _, protocol := range []struct {
 		name         string
 		kind, number int

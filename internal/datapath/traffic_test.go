@@ -11,21 +11,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// variants are the ways to attach that this kernel has.
-func variants(t *testing.T) []AttachMode {
-	t.Helper()
-	needRoot(t)
-	f, err := probe()
-	must(t, err)
-	if f.TCX {
-		return []AttachMode{AttachTCX, AttachClsact}
-	}
-	return []AttachMode{AttachClsact}
-}
-
 func forEachVariant(t *testing.T, test func(t *testing.T, n *node)) {
 	for _, v := range variants(t) {
-		t.Run(string(v), func(t *testing.T) { test(t, newNode(t, v)) })
+		t.Run(v.String(), func(t *testing.T) { test(t, newNodeOf(t, v)) })
 	}
 }
 
@@ -51,7 +39,7 @@ func TestTraffic(t *testing.T) {
 		}
 		have := readCounters(t, n.d)
 		for _, c := range []Counter{
-			{Hook: FromPod, Direction: Egress, Reason: ReasonAnswered},
+			{Hook: FromPod, Direction: Egress, Reason: n.answers()},
 			{Hook: FromPod, Direction: Egress, Reason: ReasonToStack},
 			{Hook: FromPod, Direction: Egress, Reason: ReasonDelivered},
 			{Hook: FromPod, Direction: Egress, Reason: ReasonSent},
@@ -102,7 +90,8 @@ func TestWithoutTheRightENINothingComesBack(t *testing.T) {
 
 func TestForgedPacketsAreDroppedAndCounted(t *testing.T) {
 	forEachVariant(t, func(t *testing.T, n *node) {
-		a, b := n.addPod(t, 1, podAddr), n.addPod(t, 2, otherAddr)
+		a := n.addPod(t, 1, podAddr)
+		n.addPod(t, 2, otherAddr)
 		gw := a.HostMAC
 		udp := func(src, dst string) []byte {
 			return ethernetFrame(gw, a.PodMAC, 0x0800, ipv4Packet{src: src, dst: dst, protocol: 17, payload: udpPayload(9, 9, []byte("forged"))}.bytes())
@@ -115,7 +104,7 @@ func TestForgedPacketsAreDroppedAndCounted(t *testing.T) {
 		}{
 			{"another pod's address", udp(otherAddr, farAddr), ReasonSourceAddress},
 			{"the node's address", udp(nodeAddr, otherAddr), ReasonSourceAddress},
-			{"another's MAC", ethernetFrame(gw, b.PodMAC, 0x0800, udp(podAddr, otherAddr)[14:]), ReasonSourceMAC},
+			{"another's MAC", ethernetFrame(gw, mac("02:00:00:00:00:99"), 0x0800, udp(podAddr, otherAddr)[14:]), ReasonSourceMAC},
 			{"a tag", tagged, ReasonVLAN},
 			{"half an IPv4 header", ethernetFrame(gw, a.PodMAC, 0x0800, make([]byte, 10)), ReasonTruncated},
 			{"no IPv4 header", ethernetFrame(gw, a.PodMAC, 0x0800, nil), ReasonTruncated},

@@ -24,6 +24,7 @@ type twoNodes struct {
 	router space
 	nodes  [2]*wiredNode
 	six    bool // the kernel has IPv6
+	device podDevice
 }
 
 type wiredNode struct {
@@ -43,16 +44,16 @@ func (p wiredPod) addr(family int) netip.Addr { return []netip.Addr{p.Addr, p.Ad
 
 var worldAddrs = [2]string{worldAddr, "2600::80"}
 
-func newTwoNodes(t testing.TB, attach AttachMode) *twoNodes {
+func newTwoNodes(t testing.TB, v variant) *twoNodes {
 	t.Helper()
 	asShipped(t)
 	_, err := os.Stat("/proc/sys/net/ipv6")
-	w := &twoNodes{router: newSpace(t), six: err == nil}
+	w := &twoNodes{router: newSpace(t), six: err == nil, device: v.device}
 	w.router.do(t, func() error {
 		return errors.Join(w.forwarding(), w.addAddresses("lo", routerAddr, worldAddrs[0], worldAddrs[1]))
 	})
 	for i := range w.nodes {
-		w.nodes[i] = w.addNode(t, i, attach)
+		w.nodes[i] = w.addNode(t, i, v.attach)
 	}
 	for _, n := range w.nodes {
 		for family, next := range []netip.Addr{n.eni.NextHop, n.eni.NextHop6} {
@@ -186,7 +187,7 @@ func (w *twoNodes) addPod(t testing.TB, n *wiredNode, i, p int) wiredPod {
 	pod.Addr6 = netip.MustParseAddr(fmt.Sprintf("2001:db8:1:%d::1%d", i+1, p))
 	name := fmt.Sprintf("pod%d", p)
 	n.do(t, func() error {
-		return errors.Join(addVeth(name, pod.Ifindex, pod.HostMAC, "tmp0", pod.PodMAC), moveTo("tmp0", pod.space, "eth0"), linkUp(name),
+		return errors.Join(w.device.pair(name, &pod.Endpoint, pod.space), linkUp(name),
 			w.addRoutes(pod.Ifindex, pod.PodMAC, pod.Addr, pod.Addr6), n.d.SetAddress(pod.Addr, 1), n.d.AddEndpoint(pod.Endpoint))
 	})
 	pod.do(t, func() error {

@@ -16,7 +16,7 @@ import (
 
 func forEachTwoNodes(t *testing.T, test func(t *testing.T, w *twoNodes)) {
 	for _, v := range variants(t) {
-		t.Run(string(v), func(t *testing.T) {
+		t.Run(v.String(), func(t *testing.T) {
 			w := newTwoNodes(t, v)
 			test(t, w)
 			// Nothing that was asked for here is refused.

@@ -41,6 +41,8 @@ type Endpoint struct {
 	PodUID string `json:"podUID,omitempty"`
 	// Limits are the pod's, as they were when it was made.
 	Limits Limits `json:"limits,omitzero"`
+	// Kind of the device that the pod was made with.
+	Kind Kind `json:"kind,omitempty"`
 	// Created and Released are wall-clock times. A released endpoint stays in the journal while its
 	// address rests.
 	Created  time.Time `json:"created"`
@@ -66,14 +68,20 @@ func DeviceName(containerID, ifName string) string {
 // Ifindex is the index of the host side.
 func (e Endpoint) Ifindex() int { return contract.IfindexBase + int(e.Slot) }
 
-// MAC is the pod's own.
+// MAC is the pod's own; all zero where the device has none.
 func (e Endpoint) MAC() net.HardwareAddr {
+	if e.Kind == Netkit {
+		return make(net.HardwareAddr, 6)
+	}
 	m := contract.EndpointMAC(e.Address)
 	return m[:]
 }
 
 // HostMAC is that of the host side.
 func (e Endpoint) HostMAC() net.HardwareAddr {
+	if e.Kind == Netkit {
+		return make(net.HardwareAddr, 6)
+	}
 	m := contract.HostMAC()
 	return m[:]
 }

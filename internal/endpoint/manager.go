@@ -46,6 +46,7 @@ type Manager struct {
 	log      *slog.Logger
 	now      func() time.Time
 	wait     time.Duration
+	kind     Kind
 
 	keys keyLocks
 
@@ -77,6 +78,8 @@ type Config struct {
 	Now func() time.Time
 	// Wait bounds how long an ADD waits for a free address.
 	Wait time.Duration
+	// Kind of device that new pods get.
+	Kind Kind
 }
 
 // ErrNoAddress is returned when no address became free in time.
@@ -91,7 +94,7 @@ var ErrJournal = errors.New("journal write failed")
 // NewManager returns a manager that has the endpoints which the journal held.
 func NewManager(c Config, loaded []Endpoint) *Manager {
 	m := &Manager{
-		devices: c.Devices, programs: c.Programs, journal: c.Journal, fences: c.Fences, log: c.Log, now: c.Now, wait: c.Wait,
+		devices: c.Devices, programs: c.Programs, journal: c.Journal, fences: c.Fences, log: c.Log, now: c.Now, wait: c.Wait, kind: c.Kind,
 		keys:      keyLocks{held: map[Key]*keyLock{}},
 		pool:      NewPool(),
 		endpoints: map[Key]Endpoint{},
@@ -246,7 +249,8 @@ func (m *Manager) allocate(ctx context.Context, k Key, pod Pod) (Endpoint, error
 			m.epoch++
 			return Endpoint{
 				Key: k, Slot: slot, Epoch: m.epoch, Address: a.Address, Generation: a.Generation,
-				ENI: a.ENI, DeviceIndex: a.DeviceIndex, Pod: pod.Name, PodUID: pod.UID, Limits: pod.Limits, Created: now.UTC(),
+				ENI: a.ENI, DeviceIndex: a.DeviceIndex, Pod: pod.Name, PodUID: pod.UID, Limits: pod.Limits,
+				Kind: m.kind.For(pod.Limits), Created: now.UTC(),
 			}, nil
 		}
 		if !waits {

@@ -116,6 +116,8 @@ type NodeDatapath struct {
 	Kernel string `json:"kernel"`
 	// Attach is how programs are attached: tcx, or clsact on a kernel that has no tcx.
 	Attach string `json:"attach"`
+	// PodDevice is what new pods get: veth, netkit or netkit-l2. Programs are attached to netkit by itself.
+	PodDevice string `json:"podDevice,omitempty"`
 	// Fallbacks name what the kernel lacks, what stands in for it, and what that costs.
 	//
 	// +listType=atomic

@@ -62,6 +62,8 @@ type Options struct {
 	Instance func(context.Context) (string, error)
 	Datapath func() (Datapath, error)
 	Balancer func() (Balancer, error)
+	// ProbeNetkit finds out whether pods can have netkit's devices, with MACs or without.
+	ProbeNetkit func(l2 bool) error
 
 	HealthAddress, MetricsAddress string
 	// AddWait bounds how long an ADD waits for a free address; CollectEvery is the period of the
@@ -81,6 +83,7 @@ type agent struct {
 	progress *progress
 	node     *nodenet.Node
 	programs *programs
+	device   deviceChoice
 	manager  *endpoint.Manager
 	queue    cni.Queue
 	source   source
@@ -156,6 +159,9 @@ func (a *agent) live(ctx context.Context) error {
 	}()
 	a.programs = newPrograms(dp)
 	defer a.openBalancer()()
+	if a.device, err = chooseDevice(a.Config.BPF.DatapathMode, dp.Probe().Kernel, a.ProbeNetkit); err != nil {
+		return err
+	}
 	if err := a.rememberServices(); err != nil {
 		return err
 	}
@@ -310,6 +316,7 @@ func (a *agent) readJournal(boot string) error {
 	}
 	a.manager = endpoint.NewManager(endpoint.Config{
 		Devices: a.node, Programs: a.programs, Journal: j, Fences: fences, Log: a.Log, Now: time.Now, Wait: a.AddWait,
+		Kind: a.device.kind,
 	}, l.Endpoints)
 	a.flows = newFlows(a.Node, a.Config.Events.Keep, a.programs.dp, newJoiner(a.manager.Endpoints, a.eniNames), a.Log)
 	nn, _, _ := a.source.get()

@@ -17,6 +17,7 @@ import (
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/datapath"
+	"github.com/weft-cni/weft/internal/netkit"
 	"github.com/weft-cni/weft/internal/runtimeservice"
 	"github.com/weft-cni/weft/internal/version"
 )
@@ -154,6 +155,7 @@ func (f *flags) run(ctx context.Context) error {
 		Install:    f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
 		Datapath:      openDatapath(log, sizes),
 		Balancer:      func() (Balancer, error) { return openBalancer(log, f.cgroups) },
+		ProbeNetkit:   netkit.Probe,
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,
 	})

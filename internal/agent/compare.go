@@ -89,7 +89,7 @@ func (a *agent) recover(ctx context.Context, v view) error {
 func (a *agent) adoptStray(st nodenet.Stray, names map[string]endpoint.Endpoint, v view) error {
 	index, owned := v.owners[st.Address]
 	e, named := names[st.Device]
-	e.Slot, e.Address, e.DeviceIndex, e.Created = st.Slot, st.Address, index, time.Now().UTC()
+	e.Slot, e.Address, e.DeviceIndex, e.Kind, e.Created = st.Slot, st.Address, index, st.Kind, time.Now().UTC()
 	for _, as := range v.assigned {
 		if as.Address == st.Address {
 			e.Generation, e.ENI = as.Generation, as.ENI
@@ -103,7 +103,7 @@ func (a *agent) adoptStray(st nodenet.Stray, names map[string]endpoint.Endpoint,
 	a.manager.Reserve(st.Address, st.Slot)
 	e = endpoint.Endpoint{
 		Key:  endpoint.Key{Network: "stray", ContainerID: st.Device},
-		Slot: st.Slot, Address: st.Address, DeviceIndex: index, Found: st.Device,
+		Slot: st.Slot, Address: st.Address, DeviceIndex: index, Kind: st.Kind, Found: st.Device,
 	}
 	a.strays.put(stray{Endpoint: e, owned: owned})
 	return nil

@@ -242,9 +242,12 @@ func (p *programs) prune(eps []endpoint.Endpoint) error {
 }
 
 // variant is how the programs run, for the node's status.
-func (p *programs) variant() *v1alpha1.NodeDatapath {
+func (p *programs) variant(d deviceChoice) *v1alpha1.NodeDatapath {
 	f := p.dp.Probe()
-	out := &v1alpha1.NodeDatapath{Kernel: f.Kernel, Attach: f.Variant()}
+	out := &v1alpha1.NodeDatapath{Kernel: f.Kernel, Attach: f.Variant(), PodDevice: d.kind.String()}
+	if d.fallback != "" {
+		out.Fallbacks = append(out.Fallbacks, d.fallback)
+	}
 	for _, x := range f.Missing() {
 		out.Fallbacks = append(out.Fallbacks, fmt.Sprintf("%s instead of %s (%s, kernel %s): %s", x.Fallback, x.Name, x.Option, x.Since, x.Cost))
 	}

@@ -76,7 +76,7 @@ func (a *agent) status(conditions *[]metav1.Condition) v1alpha1.NodeNetworkStatu
 	s := v1alpha1.NodeNetworkStatus{
 		InstanceID: a.instance, ObservedGeneration: v.generation, AgentVersion: a.Version,
 		Held: int32(u.Held), Used: int32(u.Used), Waiting: int32(u.Waiting), Resting: int32(u.Resting), Capacity: v.capacity,
-		UsedAddresses: usedAddresses(u.Endpoints), Datapath: a.programs.variant(), Fenced: fencedAddresses(u.Fenced),
+		UsedAddresses: usedAddresses(u.Endpoints), Datapath: a.programs.variant(a.device), Fenced: fencedAddresses(u.Fenced),
 	}
 	s.Datapath.Fallbacks = append(s.Datapath.Fallbacks, a.balance.fallbacks()...)
 	s.UnreachedPeers, s.Unreached = a.unreached()

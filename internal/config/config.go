@@ -94,7 +94,18 @@ type BPF struct {
 	CTAnyMax int `json:"ctAnyMax"`
 	// ProgramStatistics has the kernel measure every program always.
 	ProgramStatistics bool `json:"programStatistics"`
+	// DatapathMode is what devices pods get.
+	DatapathMode string `json:"datapathMode"`
 }
+
+// Values of DatapathMode, by Cilium's names. Auto is netkit where it works and weft's tests have tried it,
+// else veth.
+const (
+	DatapathVeth     = "veth"
+	DatapathNetkit   = "netkit"
+	DatapathNetkitL2 = "netkit-l2"
+	DatapathAuto     = "auto"
+)
 
 // MinConnections and MaxConnections bound the sizes of the tables of connections, MaxSizeRatio their part
 // of the node's memory.
@@ -156,7 +167,7 @@ func Default() Config {
 		CNI:                  CNI{ConfPath: contract.CNIConfDir, BinPath: contract.CNIBinDir},
 		RoutingMode:          "native",
 		EnableIPv4Masquerade: true,
-		BPF:                  BPF{Masquerade: true},
+		BPF:                  BPF{Masquerade: true, DatapathMode: DatapathVeth},
 		Events:               Events{PerSecond: 1000, Keep: 16384, RingBytes: 4 << 20},
 		PodMetadataAccess:    true,
 		HealthChecking:       true,
@@ -256,6 +267,11 @@ func (c Config) Validate() error {
 		if d.Duration < MinLifetime || d.Duration > MaxLifetime {
 			bad("extraConfig."+option, "is %s, expected %s to %s", d.Duration, MinLifetime, MaxLifetime)
 		}
+	}
+	switch c.BPF.DatapathMode {
+	case DatapathVeth, DatapathNetkit, DatapathNetkitL2, DatapathAuto:
+	default:
+		bad("bpf.datapathMode", "is %q, expected veth, netkit, netkit-l2 or auto", c.BPF.DatapathMode)
 	}
 	if c.BPF.MasqueradePorts != "" {
 		if _, err := masquerade.ParsePorts(c.BPF.MasqueradePorts); err != nil {

@@ -113,7 +113,7 @@ func questions() []question {
 // probe asks the kernel. What can't be told is an error, never a "no".
 func probe() (Features, error) {
 	release := kernelRelease()
-	if older(release, minimum) {
+	if Older(release, minimum) {
 		return Features{Kernel: release}, &FeatureError{Kernel: release, What: "everything since", Needs: "kernel " + minimum + " or later", Err: ebpf.ErrNotSupported}
 	}
 	f, err := answers(release, questions())
@@ -157,8 +157,8 @@ func answers(release string, list []question) (Features, error) {
 	return f, nil
 }
 
-// older compares the first two numbers of releases. What isn't one isn't older.
-func older(release, than string) bool {
+// Older compares the first two numbers of kernels' releases. What isn't one isn't older.
+func Older(release, than string) bool {
 	number := func(s string) (major, minor int, ok bool) {
 		a, rest, _ := strings.Cut(s, ".")
 		b := rest

@@ -54,7 +54,7 @@ func TestOlderKernels(t *testing.T) {
 	for release, want := range map[string]bool{
 		"5.15.0-105-generic": true, "6.0.19": true, "6.1.0": false, "6.1.176-amd64": false, "6.1": false, "6.12+": false, "10.0.1": false, "unknown": false, "": false,
 	} {
-		if got := older(release, "6.1"); got != want {
+		if got := Older(release, "6.1"); got != want {
 			t.Errorf("%q is older than 6.1: %v, expected %v", release, got, want)
 		}
 	}

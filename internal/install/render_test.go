@@ -186,7 +186,7 @@ ipam: {nodeSpec: {ipamMinAllocate: 3, ipamPreAllocate: 0, ipamMaxAllocate: 40}}
 ipv4NativeRoutingCIDR: 10.0.0.0/8
 enableIPv4Masquerade: false
 egressMasqueradeInterfaces: "eth0, ens6"
-bpf: {masquerade: false, masqueradePorts: 1024-9999, programStatistics: true, ctTcpMax: 65536, ctAnyMax: 32768, mapDynamicSizeRatio: 0.01}
+bpf: {masquerade: false, masqueradePorts: 1024-9999, programStatistics: true, ctTcpMax: 65536, ctAnyMax: 32768, mapDynamicSizeRatio: 0.01, datapathMode: auto}
 ipMasqAgent: {enabled: true}
 extraConfig: {bpf-ct-timeout-regular-tcp: 2h, bpf-ct-timeout-regular-any: 30s}
 podMetadataAccess: false
@@ -205,7 +205,7 @@ operator: {removeNodeTaints: false, syncInterval: 30s}
 	want.IPAM.MinAllocate, want.IPAM.PreAllocate, want.IPAM.MaxAllocate = 3, 0, 40
 	want.IPv4NativeRoutingCIDR, want.EnableIPv4Masquerade, want.MTU = "10.0.0.0/8", false, 1500
 	want.MasqueradeInterfaces = []string{"eth0", "ens6"}
-	want.BPF, want.IPMasqAgent.Enabled = config.BPF{MasqueradePorts: "1024-9999", ProgramStatistics: true, CTTCPMax: 65536, CTAnyMax: 32768, MapDynamicSizeRatio: 0.01}, true
+	want.BPF, want.IPMasqAgent.Enabled = config.BPF{MasqueradePorts: "1024-9999", ProgramStatistics: true, CTTCPMax: 65536, CTAnyMax: 32768, MapDynamicSizeRatio: 0.01, DatapathMode: "auto"}, true
 	want.ExtraConfig.CTTimeoutTCP.Duration, want.ExtraConfig.CTTimeoutAny.Duration = 2*time.Hour, 30*time.Second
 	want.PodMetadataAccess = false
 	want.CNI = config.CNI{ConfPath: "/etc/other", BinPath: "/opt/other"}

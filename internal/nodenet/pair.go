@@ -1,6 +1,7 @@
 package nodenet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/netkit"
 )
 
 var _ endpoint.Devices = (*Node)(nil)
@@ -37,29 +39,51 @@ func (n *Node) Create(_ context.Context, e endpoint.Endpoint, ns *os.File) error
 	if err := n.deleteDevice(e.Device()); err != nil {
 		return err
 	}
-	pair := netlink.NewVeth(netlink.LinkAttrs{
-		Name: e.Device(), Index: e.Ifindex(), MTU: mtu, HardwareAddr: e.HostMAC(), TxQLen: -1,
-	})
-	pair.PeerName = e.IfName
-	pair.PeerHardwareAddr = e.MAC()
-	pair.PeerMTU = uint32(mtu)
-	// The peer is born inside: no device of the pod's name ever shows up on the node.
-	pair.PeerNamespace = netlink.NsFd(int(ns.Fd()))
-	if err := n.h.LinkAdd(pair); err != nil {
-		return fmt.Errorf("make device %s (index %d) with peer %s: %w", e.Device(), e.Ifindex(), e.IfName, err)
+	if err := n.addPair(e, ns, mtu); err != nil {
+		return err
 	}
 	if err := n.sys.pod(e.Device()); err != nil {
 		return err
 	}
-	// The index is as it was asked for.
-	pair.Attrs().Index = e.Ifindex()
-	if err := n.limitTo(n.h, pair, e, e.Limits.IngressBytes()); err != nil {
+	// Name and index are as they were asked for.
+	host := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: e.Device(), Index: e.Ifindex()}}
+	if err := n.limitTo(n.h, host, e, e.Limits.IngressBytes()); err != nil {
 		return err
 	}
 	if err := n.configurePod(e, ns); err != nil {
 		return fmt.Errorf("inside the pod: %w", err)
 	}
 	return nil
+}
+
+// addPair makes both devices. The peer is born inside: no device of the pod's name ever shows up on the node.
+func (n *Node) addPair(e endpoint.Endpoint, ns *os.File, mtu int) error {
+	if e.Kind != endpoint.Veth {
+		return netkit.Add(n.h, netkit.Pair{
+			Name: e.Device(), PodName: e.IfName, Index: e.Ifindex(), MTU: mtu,
+			L2: e.Kind == endpoint.NetkitL2, HostMAC: e.HostMAC(), PodMAC: e.MAC(), Pod: ns,
+		})
+	}
+	pair := netlink.NewVeth(netlink.LinkAttrs{
+		Name: e.Device(), Index: e.Ifindex(), MTU: mtu, HardwareAddr: e.HostMAC(), TxQLen: -1,
+	})
+	pair.PeerName = e.IfName
+	pair.PeerHardwareAddr = e.MAC()
+	pair.PeerMTU = uint32(mtu)
+	pair.PeerNamespace = netlink.NsFd(int(ns.Fd()))
+	if err := n.h.LinkAdd(pair); err != nil {
+		return fmt.Errorf("make device %s (index %d) with peer %s: %w", e.Device(), e.Ifindex(), e.IfName, err)
+	}
+	return nil
+}
+
+// hasMAC compares a device's with what it should be. One without any is read as nothing.
+func hasMAC(a *netlink.LinkAttrs, want net.HardwareAddr) bool {
+	have := a.HardwareAddr
+	if len(have) == 0 {
+		have = make(net.HardwareAddr, len(want))
+	}
+	return bytes.Equal(have, want)
 }
 
 // configurePod gives the pod's side its address and routes. IPv6 is off on this device alone, before it
@@ -184,6 +208,9 @@ func surplusFor(all []netlink.Rule, want []rule, addr netip.Addr) []netlink.Rule
 
 // setNeighbour says where the pod is: nothing is asked, so nothing can be answered falsely.
 func (n *Node) setNeighbour(e endpoint.Endpoint) error {
+	if e.Kind == endpoint.Netkit {
+		return nil // nobody asks on such a device
+	}
 	err := n.h.NeighSet(&netlink.Neigh{
 		LinkIndex: e.Ifindex(), Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
 		IP: e.Address.AsSlice(), HardwareAddr: e.MAC(),
@@ -280,6 +307,9 @@ func (n *Node) checkHost(e endpoint.Endpoint) error {
 	if a.Index != e.Ifindex() || a.Flags&net.FlagUp == 0 {
 		return fmt.Errorf("device %s has index %d and flags %s, expected %d and up", a.Name, a.Index, a.Flags, e.Ifindex())
 	}
+	if kind, ok := kindOf(l); !ok || kind != e.Kind {
+		return fmt.Errorf("device %s is a %s, expected a %s", a.Name, l.Type(), e.Kind)
+	}
 	routes, err := listRoutes(n.h)
 	if err != nil {
 		return err
@@ -308,7 +338,7 @@ func (n *Node) checkPod(e endpoint.Endpoint, ns *os.File) error {
 	if err != nil {
 		return fmt.Errorf("device %s: %w", e.IfName, err)
 	}
-	if a := l.Attrs(); a.HardwareAddr.String() != e.MAC().String() || a.Flags&net.FlagUp == 0 {
+	if a := l.Attrs(); !hasMAC(a, e.MAC()) || a.Flags&net.FlagUp == 0 {
 		return fmt.Errorf("device %s has MAC %s and flags %s, expected %s and up", e.IfName, a.HardwareAddr, a.Flags, e.MAC())
 	}
 	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(l, netlink.FAMILY_V4) })
@@ -357,7 +387,7 @@ func (n *Node) checkPairs(links []netlink.Link, rep *Report, was map[string]bool
 func (n *Node) checkPair(e endpoint.Endpoint, l netlink.Link) (made bool, err error) {
 	a := l.Attrs()
 	// udev may give persistent addresses to devices that it sees.
-	if a.HardwareAddr.String() != e.HostMAC().String() {
+	if !hasMAC(a, e.HostMAC()) {
 		made = true
 		if err := n.h.LinkSetHardwareAddr(l, e.HostMAC()); err != nil {
 			return made, fmt.Errorf("device %s: set MAC: %w", a.Name, err)
@@ -390,6 +420,22 @@ type Stray struct {
 	Device  string
 	Slot    uint32
 	Address netip.Addr
+	Kind    endpoint.Kind
+}
+
+// kindOf says what a device is; false: nothing that a pod gets.
+func kindOf(l netlink.Link) (endpoint.Kind, bool) {
+	if l.Type() == "veth" {
+		return endpoint.Veth, true
+	}
+	d, ok := l.(*netlink.Netkit)
+	switch {
+	case !ok || !d.IsPrimary():
+		return "", false
+	case d.Mode == netlink.NETKIT_MODE_L2:
+		return endpoint.NetkitL2, true
+	}
+	return endpoint.Netkit, true
 }
 
 // Strays returns devices that are made like an endpoint's and are none of known.
@@ -409,12 +455,13 @@ func (n *Node) Strays(known []endpoint.Endpoint) ([]Stray, error) {
 	var out []Stray
 	for _, l := range links {
 		a := l.Attrs()
-		if l.Type() != "veth" || mine[a.Name] || len(a.Name) != len(contract.DevicePrefix)+10 ||
+		kind, ok := kindOf(l)
+		if !ok || mine[a.Name] || len(a.Name) != len(contract.DevicePrefix)+10 ||
 			a.Name[:len(contract.DevicePrefix)] != contract.DevicePrefix ||
 			a.Index < contract.IfindexBase || a.Index >= contract.IfindexBase+contract.MaxEndpoints {
 			continue
 		}
-		s := Stray{Device: a.Name, Slot: uint32(a.Index - contract.IfindexBase)}
+		s := Stray{Device: a.Name, Slot: uint32(a.Index - contract.IfindexBase), Kind: kind}
 		for _, r := range routes {
 			if r.ifindex == a.Index && r.table == contract.TablePods {
 				s.Address = r.dst.Addr()

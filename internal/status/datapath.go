@@ -15,7 +15,7 @@ func (e *evaluation) datapath() {
 		if d == nil {
 			continue
 		}
-		e.report.Datapaths = append(e.report.Datapaths, Datapath{Node: name, Kernel: d.Kernel, Attach: d.Attach, Fallbacks: d.Fallbacks, Pending: d.Pending})
+		e.report.Datapaths = append(e.report.Datapaths, Datapath{Node: name, Kernel: d.Kernel, Attach: d.Attach, PodDevice: d.PodDevice, Fallbacks: d.Fallbacks, Pending: d.Pending})
 	}
 	if len(e.report.Datapaths) == 0 {
 		return
@@ -42,7 +42,11 @@ func (e *evaluation) noteByNode(texts func(Datapath) []string, todo string) {
 func variants(list []Datapath) string {
 	count := map[string]int{}
 	for _, d := range list {
-		count[fmt.Sprintf("%s, kernel %s", d.Attach, d.Kernel)]++
+		what := d.Attach
+		if d.PodDevice != "" && d.PodDevice != "veth" {
+			what += ", pods on " + d.PodDevice
+		}
+		count[fmt.Sprintf("%s, kernel %s", what, d.Kernel)]++
 	}
 	names := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))

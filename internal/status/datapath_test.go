@@ -18,6 +18,10 @@ func TestVariantsOfTheDatapath(t *testing.T) {
 	}
 	pending := network("tcx")
 	pending.Status.Datapath.Pending = []string{"a table keeps its size"}
+	netkit := network("tcx")
+	netkit.Status.Datapath.PodDevice = "netkit"
+	veth := network("tcx")
+	veth.Status.Datapath.PodDevice = "veth"
 	for _, test := range []struct {
 		name         string
 		in           map[string]*v1alpha1.NodeNetwork
@@ -25,6 +29,8 @@ func TestVariantsOfTheDatapath(t *testing.T) {
 	}{
 		{name: "agents that don't tell", in: map[string]*v1alpha1.NodeNetwork{"a": network("")}},
 		{name: "all the same", in: map[string]*v1alpha1.NodeNetwork{"a": network("tcx"), "b": network("tcx")}, detail: "tcx, kernel 6.12.1"},
+		{name: "two devices of pods", in: map[string]*v1alpha1.NodeNetwork{"a": netkit, "b": veth, "c": network("tcx")},
+			detail: "tcx, kernel 6.12.1 on 2 of 3 nodes; tcx, pods on netkit, kernel 6.12.1 on 1 of 3 nodes"},
 		{name: "two kernels", in: map[string]*v1alpha1.NodeNetwork{"a": network("clsact", "clsact instead of tcx"), "b": network("tcx"), "c": network("tcx")},
 			detail: "tcx, kernel 6.12.1 on 2 of 3 nodes; clsact, kernel 6.1.3 on 1 of 3 nodes", note: "node a: clsact instead of tcx"},
 		{name: "many without", in: map[string]*v1alpha1.NodeNetwork{"a": network("clsact", "x"), "b": network("clsact", "x")},

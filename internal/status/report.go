@@ -78,6 +78,7 @@ type Datapath struct {
 	Node      string   `json:"node"`
 	Kernel    string   `json:"kernel"`
 	Attach    string   `json:"attach"`
+	PodDevice string   `json:"podDevice,omitempty"`
 	Fallbacks []string `json:"fallbacks,omitempty"`
 	Pending   []string `json:"pending,omitempty"`
 }

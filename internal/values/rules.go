@@ -72,6 +72,7 @@ func rules() map[string]rule {
 		"bpf.natMax":                                  {kind: superfluous, whole: "translated connections stand in the tables of all connections; bpf.ctTcpMax and bpf.ctAnyMax size them"},
 		"bpf.neighMax":                                {kind: superfluous, whole: "weft has no table of neighbours: each ENI's next hop is known"},
 		"bpf.programStatistics":                       {kind: boolean},
+		"bpf.datapathMode":                            {kind: only, oneOf: []any{"veth", "netkit", "netkit-l2", "auto"}},
 		"bpf.ctTcpMax":                                {kind: integer, nullable: true, check: between(1024, 1<<24)},
 		"bpf.ctAnyMax":                                {kind: integer, nullable: true, check: between(1024, 1<<24)},
 		"extraConfig":                                 {kind: options, options: agentOptions()},

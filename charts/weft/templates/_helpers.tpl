@@ -147,6 +147,7 @@ bpf:
   mapDynamicSizeRatio: {{ $v.bpf.mapDynamicSizeRatio | float64 }}
   {{- end }}
   programStatistics: {{ $v.bpf.programStatistics }}
+  datapathMode: {{ $v.bpf.datapathMode | quote }}
   {{- if not (kindIs "invalid" $v.bpf.ctTcpMax) }}
   ctTcpMax: {{ $v.bpf.ctTcpMax | int }}
   {{- end }}

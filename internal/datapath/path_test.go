@@ -32,6 +32,7 @@ func TestPaths(t *testing.T) {
 			{"too big", testTooBigPath},
 			{"forged from outside", testForgedPath},
 			{"limited bandwidth", testQueuedPath},
+			{"by netkit", testNetkitPath},
 			{"a reused address", testReusedPath},
 			{"an address that comes here", testMovedPath},
 			{"an endpoint that is gone", testGonePath},
@@ -459,6 +460,30 @@ func testQueuedPath(t *testing.T, r *pathRig, f pathFamily) {
 		}
 		r.run(t, ToPod, p, ReasonForwarded, withMark(contract.MarkDecided))
 		r.flow(t, p, false, 1, 0)
+	}
+}
+
+// What a pod sends by netkit has come in by no interface: it goes by the other pod's device, and the mark that
+// says so ends there.
+func testNetkitPath(t *testing.T, r *pathRig, f pathFamily) {
+	byNetkit := func(_ []byte, in *skbContext) { in.IngressIfindex = notReceived }
+	p := natPacket{src: f.pod, dst: f.other, protocol: protoUDP, sport: r.port(), dport: 7}
+	for i := range 2 {
+		g := r.run(t, FromPod, p, ReasonDelivered, byNetkit)
+		if g.mark != contract.MarkDecided || g.ttl != 63 {
+			t.Errorf("mark %#x and time to live %d, expected %#x and 63", g.mark, g.ttl, contract.MarkDecided)
+		}
+		if g := r.run(t, ToPod, p, ReasonForwarded, withMark(contract.MarkDecided)); g.mark != 0 {
+			t.Errorf("the pod gets mark %#x, expected none", g.mark)
+		}
+		r.flow(t, p, false, uint64(i+1), 0)
+	}
+	p.dst = f.far
+	r.run(t, FromPod, p, ReasonSent, byNetkit).sent(t, 64)
+	p.dst = f.node
+	r.run(t, FromPod, p, ReasonToStack, byNetkit).left(t, 64, contract.MarkFromPod)
+	if g := r.run(t, ToPod, p.answered(), ReasonForwarded); g.mark != 0 {
+		t.Errorf("the pod gets mark %#x, expected none", g.mark)
 	}
 }
 

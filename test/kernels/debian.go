@@ -15,14 +15,16 @@ import (
 type kernel struct {
 	name   string
 	suites []string // lines of a sources.list, the first that has the series is taken
+	// devices that pods can have.
+	devices []string
 }
 
 const metaPackage = "linux-image-cloud-amd64"
 
 func kernels() []kernel {
 	return []kernel{
-		{name: "6.1", suites: []string{"http://deb.debian.org/debian bookworm main"}},
-		{name: "6.12", suites: []string{
+		{name: "6.1", suites: []string{"http://deb.debian.org/debian bookworm main"}, devices: []string{"veth"}},
+		{name: "6.12", devices: []string{"veth", "netkit", "netkit-l2"}, suites: []string{
 			"http://deb.debian.org/debian trixie main",
 			"http://deb.debian.org/debian bookworm-backports main",
 		}},

@@ -150,10 +150,13 @@ func test(ctx context.Context, o options, stdout, stderr io.Writer) int {
 // smoke is what differs most from kernel to kernel, and little enough for a machine without acceleration:
 // every kind of traffic, every program by hand, translation, timers and the ring of events.
 func smoke() string {
-	return "^(" + strings.Join([]string{
-		"TestSmoke", "TestPaths", "TestNAT", "TestFromPod", "TestToPod", "TestFromNetdev", "TestToNetdev",
+	whole := "^(" + strings.Join([]string{
+		"TestSmoke", "TestNetkit", "TestPaths", "TestNAT", "TestFromPod", "TestToPod", "TestFromNetdev", "TestToNetdev",
 		"TestExpiryWithTheLoaderGone", "TestBandwidthIsMeasured", "TestVLANDeviceInThePod", "TestTrafficGoesOnWithoutTheAgent", "TestADropIsToldWithAllThatIsKnown",
 	}, "|") + ")$"
+	// Of these what pods on netkit's devices make of them, where there are any.
+	netkit := "^(" + strings.Join([]string{"TestForgedPacketsAreDroppedAndCounted", "TestPathMTU", "TestServicesByTheStack"}, "|") + ")$/^netkit"
+	return whole + "|" + netkit
 }
 
 // one runs one kernel.
@@ -177,6 +180,9 @@ func one(ctx context.Context, o options, name, cache, work string, console io.Wr
 	}
 	r, err := boot(ctx, image.vmlinuz, initrd, console)
 	r.Name = name
+	if want := kernels()[i].devices; err == nil && r.Error == "" && !slices.Equal(r.Devices, want) {
+		r.Error = fmt.Sprintf("pods can have %v, expected %v", r.Devices, want)
+	}
 	return r, err
 }
 
@@ -188,6 +194,11 @@ func host(ctx context.Context, work, tests string, console io.Writer) (report.Re
 	r := report.Result{Name: "host"}
 	f, tried := variants.Load()
 	r.Kernel, r.TCX, r.Variants = f.Kernel, f.TCX, tried
+	var err error
+	if r.Devices, err = variants.Devices(); err != nil {
+		r.Error = err.Error()
+		return r, nil
+	}
 	var output strings.Builder
 	ended := true
 	for _, suite := range suites.All() {

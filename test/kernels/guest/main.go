@@ -40,6 +40,10 @@ func run() (r report.Result) {
 	f, tried := variants.Load()
 	r.Kernel, r.TCX, r.Variants = f.Kernel, f.TCX, tried
 	var err error
+	if r.Devices, err = variants.Devices(); err != nil {
+		r.Error = err.Error()
+		return r
+	}
 	if r.Tests, err = runTests(); err != nil {
 		r.Error = err.Error()
 	}

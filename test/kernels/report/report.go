@@ -20,6 +20,7 @@ type Result struct {
 	Name     string    `json:"name"` // as asked for: 6.1, 6.12, host
 	Kernel   string    `json:"kernel"`
 	TCX      bool      `json:"tcx"`
+	Devices  []string  `json:"devices"` // that pods can have
 	Variants []Variant `json:"variants"`
 	Tests    Tests     `json:"tests"`
 	Error    string    `json:"error,omitempty"` // what ended it early
@@ -140,11 +141,11 @@ func (v Variant) problems() []string {
 // Table is the results in Markdown.
 func Table(results []Result) string {
 	var b strings.Builder
-	b.WriteString("| kernel | release | attach | tests | programs |")
+	b.WriteString("| kernel | release | attach | pod devices | tests | programs |")
 	for _, h := range datapath.Hooks() {
 		fmt.Fprintf(&b, " %s |", h)
 	}
-	b.WriteString("\n| --- | --- | --- | --- | --- |" + strings.Repeat(" --- |", len(datapath.Hooks())) + "\n")
+	b.WriteString("\n| --- | --- | --- | --- | --- | --- |" + strings.Repeat(" --- |", len(datapath.Hooks())) + "\n")
 	for _, r := range results {
 		attach := "clsact"
 		if r.TCX {
@@ -158,7 +159,7 @@ func Table(results []Result) string {
 			tests += fmt.Sprintf(", %d skipped", n)
 		}
 		for _, v := range r.Variants {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |%s\n", r.Name, r.Kernel, attach, tests, v.Name, v.columns())
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |%s\n", r.Name, r.Kernel, attach, strings.Join(r.Devices, ", "), tests, v.Name, v.columns())
 		}
 	}
 	return b.String()

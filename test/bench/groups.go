@@ -69,11 +69,7 @@ func plugins(ctx context.Context, o options, progress io.Writer) (string, error)
 }
 
 func runTraffic(ctx context.Context, o options, chosen []string, r *results, progress io.Writer) error {
-	folder, err := plugins(ctx, o, progress)
-	if err != nil {
-		return err
-	}
-	tools := paths.Tools{Plugin: filepath.Join(o.bin, "weft-cni"), Plugins: folder, Work: o.work}
+	tools := paths.Tools{Plugin: filepath.Join(o.bin, "weft-cni"), Work: o.work}
 	var errs []error
 	for _, s := range stages(o.base) {
 		var measures []trafficMeasure
@@ -84,6 +80,18 @@ func runTraffic(ctx context.Context, o options, chosen []string, r *results, pro
 		}
 		if len(measures) == 0 {
 			continue
+		}
+		if s.able != nil {
+			if err := s.able(); err != nil {
+				fmt.Fprintf(progress, "%s: not measured here: %v\n", s.name, err)
+				continue
+			}
+		}
+		if tools.Plugins == "" && s.peer.Kind.IsPlugin() {
+			var err error
+			if tools.Plugins, err = plugins(ctx, o, progress); err != nil {
+				return err
+			}
 		}
 		if err := runStage(ctx, o, tools, s, measures, r, progress); err != nil {
 			errs = append(errs, fmt.Errorf("beside %s: %w", s.name, err))

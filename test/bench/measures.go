@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/weft-cni/weft/internal/config"
+	"github.com/weft-cni/weft/internal/netkit"
 	"github.com/weft-cni/weft/test/bench/paths"
 	"github.com/weft-cni/weft/test/bench/traffic"
 )
@@ -12,6 +13,8 @@ import (
 type stage struct {
 	name       string
 	weft, peer paths.Plan
+	// able says why this kernel can't have it; nil: any can.
+	able func() error
 }
 
 // trafficMeasure is one kind of traffic on one path of a stage's networks.
@@ -42,20 +45,24 @@ func stages(base string) []stage {
 	events := func(perSecond int) paths.Plan {
 		return paths.Plan{Kind: paths.Weft, Change: func(c *config.Config) { c.Events.PerSecond = perSecond }}
 	}
+	device := func(mode string) paths.Plan {
+		return paths.Plan{Kind: paths.Weft, Change: func(c *config.Config) { c.BPF.DatapathMode = mode }}
+	}
 	return []stage{
-		{"ptp", weft, ptp},
-		{"veth", weft, paths.Plan{Kind: paths.Veth}},
-		{"bridge", weft, paths.Plan{Kind: paths.Bridge}},
-		{"iptables-1", with(weft, paths.IPTables, 1), with(ptp, paths.IPTables, 1)},
-		{"iptables-5000", with(weft, paths.IPTables, 5000), with(ptp, paths.IPTables, 5000)},
-		{"nftables-5000", with(weft, paths.NFTables, 5000), with(ptp, paths.NFTables, 5000)},
-		{"masquerade", world(weft), with(world(ptp), paths.Masquerade, 0)},
-		{"no-masquerade", paths.Plan{Kind: paths.Weft, Change: func(c *config.Config) { c.EnableIPv4Masquerade = false }}, ptp},
-		{"events", weft, events(0)},
-		{"every-event", events(1_000_000), events(0)},
+		{name: "ptp", weft: weft, peer: ptp},
+		{name: "veth", weft: weft, peer: paths.Plan{Kind: paths.Veth}},
+		{name: "bridge", weft: weft, peer: paths.Plan{Kind: paths.Bridge}},
+		{name: "iptables-1", weft: with(weft, paths.IPTables, 1), peer: with(ptp, paths.IPTables, 1)},
+		{name: "iptables-5000", weft: with(weft, paths.IPTables, 5000), peer: with(ptp, paths.IPTables, 5000)},
+		{name: "nftables-5000", weft: with(weft, paths.NFTables, 5000), peer: with(ptp, paths.NFTables, 5000)},
+		{name: "masquerade", weft: world(weft), peer: with(world(ptp), paths.Masquerade, 0)},
+		{name: "no-masquerade", weft: paths.Plan{Kind: paths.Weft, Change: func(c *config.Config) { c.EnableIPv4Masquerade = false }}, peer: ptp},
+		{name: "events", weft: weft, peer: events(0)},
+		{name: "every-event", weft: events(1_000_000), peer: events(0)},
+		{name: "netkit", weft: device(config.DatapathNetkit), peer: device(config.DatapathVeth), able: func() error { return netkit.Probe(false) }},
 		// What differs between two that are the same is what the other figures may be wrong by.
-		{"self", weft, paths.Plan{Kind: paths.Weft, Program: base}},
-		{"masquerade-self", world(weft), world(paths.Plan{Kind: paths.Weft, Program: base})},
+		{name: "self", weft: weft, peer: paths.Plan{Kind: paths.Weft, Program: base}},
+		{name: "masquerade-self", weft: world(weft), peer: world(paths.Plan{Kind: paths.Weft, Program: base})},
 	}
 }
 
@@ -86,6 +93,8 @@ func trafficMeasures() []trafficMeasure {
 	add("no-masquerade", "%s/cross/vs-ptp/no-masquerade", cross, traffic.RR, traffic.CRR)
 	add("events", "events/%s/on-vs-off", cross, traffic.RR, traffic.CRR)
 	add("every-event", "events/%s/every-one-vs-off", cross, traffic.CRR)
+	add("netkit", "netkit/%s/cross/vs-veth", cross, all...)
+	add("netkit", "netkit/%s/local/vs-veth", local, all...)
 	add("self", "self/%s/cross", cross, all...)
 	add("self", "self/%s/local", local, traffic.RR, traffic.CRR)
 	add("masquerade-self", "self/masquerade/%s", cross, traffic.RR, traffic.CRR, traffic.UDP)

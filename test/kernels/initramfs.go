@@ -9,19 +9,25 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-
-	"github.com/weft-cni/weft/test/kernels/suites"
 )
 
-const guestBinary = "guest"
+const (
+	guestBinary = "guest"
+	testBinary  = "datapath.test"
+	rigBinary   = "rig.test"
+	pluginName  = "weft-cni"
+	benchBinary = "bench"
+)
 
 // buildPayload builds what runs in the guest, static and for its architecture.
 func buildPayload(ctx context.Context, dir string) error {
-	commands := [][]string{{"build", "-trimpath", "-o", filepath.Join(dir, guestBinary), "github.com/weft-cni/weft/test/kernels/guest"}}
-	for _, s := range suites.All() {
-		commands = append(commands, []string{"test", "-trimpath", "-c", "-o", filepath.Join(dir, s.Binary), s.Package})
-	}
-	for _, args := range commands {
+	for _, args := range [][]string{
+		{"build", "-trimpath", "-o", filepath.Join(dir, guestBinary), "github.com/weft-cni/weft/test/kernels/guest"},
+		{"build", "-trimpath", "-o", filepath.Join(dir, pluginName), "github.com/weft-cni/weft/cmd/weft-cni"},
+		{"build", "-trimpath", "-o", filepath.Join(dir, benchBinary), "github.com/weft-cni/weft/test/bench"},
+		{"test", "-trimpath", "-c", "-o", filepath.Join(dir, testBinary), "github.com/weft-cni/weft/internal/datapath"},
+		{"test", "-trimpath", "-c", "-o", filepath.Join(dir, rigBinary), "github.com/weft-cni/weft/test/rig"},
+	} {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -32,7 +38,7 @@ func buildPayload(ctx context.Context, dir string) error {
 }
 
 // initramfs writes the guest's file system and returns its path.
-func initramfs(ctx context.Context, img image, work, name, tests string) (string, error) {
+func initramfs(ctx context.Context, img image, work, name string, o options) (string, error) {
 	modules, err := collectModules(ctx, img.modules, neededModules())
 	if err != nil {
 		return "", err
@@ -54,13 +60,16 @@ func initramfs(ctx context.Context, img image, work, name, tests string) (string
 		a.add("modules/"+m.name, modeFile, m.data)
 		order.WriteString(m.name + "\n")
 	}
-	a.add("tests", modeFile, []byte(tests))
-	a.add("modules/order", modeFile, []byte(order.String()))
-	files := map[string]string{"init": guestBinary}
-	for _, s := range suites.All() {
-		files[s.Binary] = s.Binary
+	a.add("tests", modeFile, []byte(o.tests))
+	programs := map[string]string{"init": guestBinary, pluginName: pluginName}
+	if o.bench != "" {
+		a.add("measures", modeFile, []byte(o.bench))
+		programs[benchBinary] = benchBinary
+	} else {
+		programs[testBinary], programs[rigBinary] = testBinary, rigBinary
 	}
-	for target, source := range files {
+	a.add("modules/order", modeFile, []byte(order.String()))
+	for target, source := range programs {
 		data, err := os.ReadFile(filepath.Join(work, source))
 		if err != nil {
 			return "", err

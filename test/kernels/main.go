@@ -22,7 +22,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-cni/weft/test/kernels/report"
-	"github.com/weft-cni/weft/test/kernels/suites"
 	"github.com/weft-cni/weft/test/kernels/variants"
 )
 
@@ -44,6 +43,7 @@ func main() {
 type options struct {
 	only    []string
 	tests   string
+	bench   string // measures, instead of tests
 	write   string
 	verbose bool
 	update  bool
@@ -56,7 +56,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	only := flags.String("only", "", "kernels to run, separated by commas: "+strings.Join(kernelNames(), ", ")+", host")
 	flags.StringVar(&o.write, "write", "", "file to write the table to, as docs/kernels.md")
-	flags.StringVar(&o.tests, "tests", smoke(), "which tests of internal/datapath to run; all of them take half an hour in QEMU")
+	flags.StringVar(&o.tests, "tests", smoke(), "which tests of internal/datapath and test/rig to run; all of them take half an hour in QEMU")
+	flags.StringVar(&o.bench, "bench", "", "measure instead: those of test/bench whose name matches; emulated, they prove nothing of a real machine")
 	flags.BoolVar(&o.verbose, "v", false, "show the consoles")
 	flags.BoolVar(&o.update, "update", false, "look for newer packages, though some are in the cache")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Minute, "for each kernel")
@@ -88,6 +89,10 @@ func test(ctx context.Context, o options, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	defer os.RemoveAll(work)
+	if o.bench != "" && (o.write != "" || slices.Contains(o.only, "host")) {
+		fmt.Fprintln(stderr, "kernels: -bench measures in virtual machines and writes no table of kernels: give it -only with their names and leave out -write")
+		return 2
+	}
 	if err := buildPayload(ctx, work); err != nil {
 		fmt.Fprintln(stderr, "kernels:", err)
 		return exitFailed
@@ -125,13 +130,23 @@ func test(ctx context.Context, o options, stdout, stderr io.Writer) int {
 			failed = true
 			continue
 		}
+		if o.bench != "" {
+			fmt.Fprintf(stdout, "kernel %s, %s\n%s", name, r.Kernel, r.Measured)
+			if r.Error != "" {
+				fmt.Fprintf(stdout, "kernel %s: failed: %s\n", name, r.Error)
+				failed = true
+			}
+			continue
+		}
 		results = append(results, r)
 		for _, p := range r.Problems() {
 			fmt.Fprintf(stdout, "kernel %s: failed: %s\n", name, p)
 			failed = true
 		}
 	}
-	fmt.Fprint(stdout, report.Table(results))
+	if o.bench == "" {
+		fmt.Fprint(stdout, report.Table(results))
+	}
 	// The machine's own kernel is shown, not recorded: it differs from machine to machine.
 	results = slices.DeleteFunc(results, func(r report.Result) bool { return r.Name == "host" })
 	if err := record(o.write, report.Table(results), stdout, !failed && !missing && len(results) == len(kernels())); err != nil {
@@ -151,7 +166,7 @@ func test(ctx context.Context, o options, stdout, stderr io.Writer) int {
 // every kind of traffic, every program by hand, translation, timers and the ring of events.
 func smoke() string {
 	whole := "^(" + strings.Join([]string{
-		"TestSmoke", "TestNetkit", "TestPaths", "TestNAT", "TestFromPod", "TestToPod", "TestFromNetdev", "TestToNetdev",
+		"TestSmoke", "TestNetkit", "TestPodsKeepTheirDevices", "TestDevicesByTheKernel", "TestPaths", "TestNAT", "TestFromPod", "TestToPod", "TestFromNetdev", "TestToNetdev",
 		"TestExpiryWithTheLoaderGone", "TestBandwidthIsMeasured", "TestVLANDeviceInThePod", "TestTrafficGoesOnWithoutTheAgent", "TestADropIsToldWithAllThatIsKnown",
 	}, "|") + ")$"
 	// Of these what pods on netkit's devices make of them, where there are any.
@@ -174,7 +189,7 @@ func one(ctx context.Context, o options, name, cache, work string, console io.Wr
 	if err != nil {
 		return report.Result{}, fmt.Errorf("%w: %w", errCouldNotRun, err)
 	}
-	initrd, err := initramfs(ctx, image, work, name, o.tests)
+	initrd, err := initramfs(ctx, image, work, name, o)
 	if err != nil {
 		return report.Result{}, err
 	}
@@ -199,16 +214,18 @@ func host(ctx context.Context, work, tests string, console io.Writer) (report.Re
 		r.Error = err.Error()
 		return r, nil
 	}
-	var output strings.Builder
-	ended := true
-	for _, suite := range suites.All() {
-		cmd := exec.CommandContext(ctx, filepath.Join(work, suite.Binary), suite.Arguments(tests)...)
+	r.Tests.Ended = true
+	for _, binary := range []string{testBinary, rigBinary} {
+		var output strings.Builder
+		cmd := exec.CommandContext(ctx, filepath.Join(work, binary), "-test.v", "-test.run="+tests)
+		cmd.Env = append(os.Environ(), "WEFT_CNI="+filepath.Join(work, pluginName))
 		cmd.Stdout = io.MultiWriter(&output, console)
 		cmd.Stderr = cmd.Stdout
-		ended = cmd.Run() == nil && ended
+		err = cmd.Run()
+		got, _ := report.ReadTests(strings.NewReader(output.String()))
+		got.Ended = err == nil
+		r.Tests = r.Tests.And(got)
 	}
-	r.Tests, _ = report.ReadTests(strings.NewReader(output.String()))
-	r.Tests.Ended = ended
 	return r, nil
 }
 
@@ -236,7 +253,7 @@ const preface = `# Kernels
 Written by ` + "`go run ./test/kernels --write docs/kernels.md`" + `. For each program: instructions that the verifier
 walked / instructions of the program. Every object is shown to every kernel: what is shipped, and a later version with
 another layout of its maps that takes over this one's. Tests are those of ` + "`internal/datapath`" + ` that differ most
-between kernels, with traffic of every protocol in both families, run on 6.1 and 6.12 in QEMU without acceleration, on
+between kernels, with traffic of every protocol in both families, and agents that give pods each kind of device, run on 6.1 and 6.12 in QEMU without acceleration, on
 Debian's cloud kernels; ` + "`-tests .`" + ` runs all. Before 6.6 there is no tcx and programs are attached by clsact.
 
 `

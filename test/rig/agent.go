@@ -24,6 +24,7 @@ import (
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/datapath/next"
 	"github.com/weft-cni/weft/internal/loadbalancer"
+	"github.com/weft-cni/weft/internal/netkit"
 	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/runtimeservice"
 	"github.com/weft-cni/weft/internal/service"
@@ -161,14 +162,19 @@ func Launch(node Space, s Spec) (*Agent, error) {
 	return a, nil
 }
 
+// Status is what the agent last told.
+func (a *Agent) Status() (st v1alpha1.NodeNetworkStatus, err error) {
+	b, err := os.ReadFile(a.spec.statusFile())
+	if err != nil {
+		return st, err
+	}
+	return st, json.Unmarshal(b, &st)
+}
+
 func (a *Agent) awaitReady(ctx context.Context) error {
 	return Await(ctx, 60*time.Second, "ready", func() error {
-		b, err := os.ReadFile(a.spec.statusFile())
+		st, err := a.Status()
 		if err != nil {
-			return err
-		}
-		var st v1alpha1.NodeNetworkStatus
-		if err := json.Unmarshal(b, &st); err != nil {
 			return err
 		}
 		for _, c := range st.Conditions {
@@ -280,6 +286,7 @@ func (s Spec) options() agent.Options {
 			}
 			return datapath.Open(cfg)
 		},
+		ProbeNetkit:    netkit.Probe,
 		MetricsAddress: s.Metrics, AddWait: s.AddWait, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: "rig", Log: log,
 	}
 }

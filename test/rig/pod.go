@@ -50,6 +50,18 @@ func (s Spec) Del(ctx context.Context, pod Space, id string) error {
 	return s.DropSandbox(id)
 }
 
+// Check has the plugin compare a pod with what it was given.
+func (s Spec) Check(ctx context.Context, pod Space, id string) error {
+	c, list, err := s.libcni()
+	if err != nil {
+		return err
+	}
+	if err := c.CheckNetworkList(ctx, list, conf(pod, id)); err != nil {
+		return fmt.Errorf("CHECK of %s on %s: %w", id, s.Name, err)
+	}
+	return nil
+}
+
 func (s Spec) libcni() (*libcni.CNIConfig, *libcni.NetworkConfigList, error) {
 	list, err := libcni.ConfListFromFile(s.Conflist())
 	if err != nil {

@@ -121,6 +121,9 @@ const (
 	Veth   Kind = "veth"
 )
 
+// IsPlugin tells whether it takes one of the reference plugins.
+func (k Kind) IsPlugin() bool { return k == PTP || k == Bridge }
+
 // Tools are the programs that networks are made with, and a directory for what they write.
 type Tools struct{ Plugin, Plugins, Work string }
 

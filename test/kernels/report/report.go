@@ -23,6 +23,7 @@ type Result struct {
 	Devices  []string  `json:"devices"` // that pods can have
 	Variants []Variant `json:"variants"`
 	Tests    Tests     `json:"tests"`
+	Measured string    `json:"measured,omitempty"`
 	Error    string    `json:"error,omitempty"` // what ended it early
 }
 
@@ -48,6 +49,11 @@ type Tests struct {
 	Failed  []string `json:"failed"`
 	Skipped []string `json:"skipped"`
 	Ended   bool     `json:"ended"` // the binary ended by itself, without a failure of its own
+}
+
+// And is the outcome of two binaries' tests.
+func (t Tests) And(u Tests) Tests {
+	return Tests{Passed: t.Passed + u.Passed, Failed: slices.Concat(t.Failed, u.Failed), Skipped: slices.Concat(t.Skipped, u.Skipped), Ended: t.Ended && u.Ended}
 }
 
 // Encode is the line of the console.

@@ -78,3 +78,11 @@ func TestCompare(t *testing.T) {
 		t.Errorf("got %q, expected %q", got, want)
 	}
 }
+
+func TestTestsOfTwoBinaries(t *testing.T) {
+	one, other := Tests{Passed: 2, Failed: []string{"TestA"}, Ended: false}, Tests{Passed: 1, Skipped: []string{"TestB"}, Ended: true}
+	got := one.And(other)
+	if got.Passed != 3 || len(got.Failed) != 1 || len(got.Skipped) != 1 || got.Ended {
+		t.Errorf("together %+v, expected 3 passed, 1 failed, 1 skipped and not ended", got)
+	}
+}

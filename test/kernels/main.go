@@ -170,7 +170,7 @@ func smoke() string {
 		"TestExpiryWithTheLoaderGone", "TestBandwidthIsMeasured", "TestVLANDeviceInThePod", "TestTrafficGoesOnWithoutTheAgent", "TestADropIsToldWithAllThatIsKnown",
 	}, "|") + ")$"
 	// Of these what pods on netkit's devices make of them, where there are any.
-	netkit := "^(" + strings.Join([]string{"TestForgedPacketsAreDroppedAndCounted", "TestPathMTU", "TestServicesByTheStack"}, "|") + ")$/^netkit"
+	netkit := "^(" + strings.Join([]string{"TestForgedPacketsAreDroppedAndCounted", "TestPathMTU", "TestServicesByTheStack"}, "|") + ")$/^netkit$"
 	return whole + "|" + netkit
 }
 

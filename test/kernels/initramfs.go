@@ -20,14 +20,19 @@ const (
 )
 
 // buildPayload builds what runs in the guest, static and for its architecture.
-func buildPayload(ctx context.Context, dir string) error {
-	for _, args := range [][]string{
+func buildPayload(ctx context.Context, dir string, measures bool) error {
+	all := [][]string{
 		{"build", "-trimpath", "-o", filepath.Join(dir, guestBinary), "github.com/weft-cni/weft/test/kernels/guest"},
 		{"build", "-trimpath", "-o", filepath.Join(dir, pluginName), "github.com/weft-cni/weft/cmd/weft-cni"},
-		{"build", "-trimpath", "-o", filepath.Join(dir, benchBinary), "github.com/weft-cni/weft/test/bench"},
-		{"test", "-trimpath", "-c", "-o", filepath.Join(dir, testBinary), "github.com/weft-cni/weft/internal/datapath"},
-		{"test", "-trimpath", "-c", "-o", filepath.Join(dir, rigBinary), "github.com/weft-cni/weft/test/rig"},
-	} {
+	}
+	if measures {
+		all = append(all, []string{"build", "-trimpath", "-o", filepath.Join(dir, benchBinary), "github.com/weft-cni/weft/test/bench"})
+	} else {
+		all = append(all,
+			[]string{"test", "-trimpath", "-c", "-o", filepath.Join(dir, testBinary), "github.com/weft-cni/weft/internal/datapath"},
+			[]string{"test", "-trimpath", "-c", "-o", filepath.Join(dir, rigBinary), "github.com/weft-cni/weft/test/rig"})
+	}
+	for _, args := range all {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
 		if out, err := cmd.CombinedOutput(); err != nil {

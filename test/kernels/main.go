@@ -93,7 +93,7 @@ func test(ctx context.Context, o options, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "kernels: -bench measures in virtual machines and writes no table of kernels: give it -only with their names and leave out -write")
 		return 2
 	}
-	if err := buildPayload(ctx, work); err != nil {
+	if err := buildPayload(ctx, work, o.bench != ""); err != nil {
 		fmt.Fprintln(stderr, "kernels:", err)
 		return exitFailed
 	}

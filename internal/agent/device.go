@@ -36,8 +36,8 @@ func (e *deviceError) Unwrap() error { return e.err }
 // chooseDevice decides by the setting bpf.datapathMode, the kernel's release and what a probe says.
 func chooseDevice(mode, kernel string, probe func(l2 bool) error) (deviceChoice, error) {
 	switch mode {
-	case config.DatapathVeth:
-		return deviceChoice{kind: endpoint.Veth}, nil
+	case config.DatapathAuto:
+		return deviceWherePossible(kernel, probe), nil
 	case config.DatapathNetkit, config.DatapathNetkitL2:
 		kind := endpoint.Netkit
 		if mode == config.DatapathNetkitL2 {
@@ -48,17 +48,21 @@ func chooseDevice(mode, kernel string, probe func(l2 bool) error) (deviceChoice,
 		}
 		return deviceChoice{kind: kind}, nil
 	}
+	return deviceChoice{kind: endpoint.Veth}, nil
+}
+
+func deviceWherePossible(kernel string, probe func(l2 bool) error) deviceChoice {
 	const cost = "veth instead of netkit: %s; what a pod sends waits once in a queue of its CPU before it leaves the pod"
 	if datapath.Older(kernel, netkitSince) {
-		return deviceChoice{kind: endpoint.Veth, fallback: fmt.Sprintf(cost, "bpf.datapathMode is auto, which takes it from kernel "+netkitSince+" on")}, nil
+		return deviceChoice{kind: endpoint.Veth, fallback: fmt.Sprintf(cost, "bpf.datapathMode is auto, which takes it from kernel "+netkitSince+" on")}
 	}
 	err := probe(false)
 	var missing *netkit.MissingError
 	switch {
 	case err == nil:
-		return deviceChoice{kind: endpoint.Netkit}, nil
+		return deviceChoice{kind: endpoint.Netkit}
 	case errors.As(err, &missing):
-		return deviceChoice{kind: endpoint.Veth, fallback: fmt.Sprintf(cost, missing.Error())}, nil
+		return deviceChoice{kind: endpoint.Veth, fallback: fmt.Sprintf(cost, missing.Error())}
 	}
-	return deviceChoice{kind: endpoint.Veth, fallback: fmt.Sprintf(cost, "whether the kernel has it couldn't be found out: "+err.Error())}, nil
+	return deviceChoice{kind: endpoint.Veth, fallback: fmt.Sprintf(cost, "whether the kernel has it couldn't be found out: "+err.Error())}
 }

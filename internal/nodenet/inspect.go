@@ -256,8 +256,8 @@ func (v *inspection) devices() error {
 		if l.Type() != "veth" {
 			continue // it needs neither
 		}
-		if mac := l.Attrs().HardwareAddr.String(); mac != e.HostMAC().String() {
-			v.differ("device "+e.Device()+" of pod "+e.Pod, "MAC "+mac, e.HostMAC().String(), restoredSoon)
+		if !hasMAC(l.Attrs(), e.HostMAC()) {
+			v.differ("device "+e.Device()+" of pod "+e.Pod, "MAC "+l.Attrs().HardwareAddr.String(), e.HostMAC().String(), restoredSoon)
 		}
 		if err := v.neighbour(e); err != nil {
 			return err
@@ -282,6 +282,9 @@ func (v *inspection) device(l netlink.Link, of string, mtu int, do string) {
 
 // neighbour compares what the node knows of where a pod is.
 func (v *inspection) neighbour(e endpoint.Endpoint) error {
+	if e.Kind == endpoint.Netkit {
+		return nil // nobody asks on such a device
+	}
 	list, err := dump(func() ([]netlink.Neigh, error) { return v.n.h.NeighList(e.Ifindex(), netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("list neighbours of %s: %w", e.Device(), err)

@@ -253,8 +253,8 @@ func (v *inspection) devices() error {
 	for _, e := range v.eps {
 		l := v.byIndex[e.Ifindex()]
 		v.device(l, "pod "+e.Pod, v.n.mtu, "delete the pod, so that it is made anew, or: ip link set "+e.Device())
-		if l.Type() != "veth" {
-			continue // it needs neither
+		if e.Kind == endpoint.Netkit {
+			continue // it has neither MACs nor neighbours
 		}
 		if !hasMAC(l.Attrs(), e.HostMAC()) {
 			v.differ("device "+e.Device()+" of pod "+e.Pod, "MAC "+l.Attrs().HardwareAddr.String(), e.HostMAC().String(), restoredSoon)
@@ -282,9 +282,6 @@ func (v *inspection) device(l netlink.Link, of string, mtu int, do string) {
 
 // neighbour compares what the node knows of where a pod is.
 func (v *inspection) neighbour(e endpoint.Endpoint) error {
-	if e.Kind == endpoint.Netkit {
-		return nil // nobody asks on such a device
-	}
 	list, err := dump(func() ([]netlink.Neigh, error) { return v.n.h.NeighList(e.Ifindex(), netlink.FAMILY_V4) })
 	if err != nil {
 		return fmt.Errorf("list neighbours of %s: %w", e.Device(), err)

@@ -172,7 +172,7 @@ func (a *Agent) Status() (st v1alpha1.NodeNetworkStatus, err error) {
 }
 
 func (a *Agent) awaitReady(ctx context.Context) error {
-	return Await(ctx, 60*time.Second, "ready", func() error {
+	return Await(ctx, 5*time.Minute, "ready", func() error {
 		st, err := a.Status()
 		if err != nil {
 			return err

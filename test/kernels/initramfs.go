@@ -9,12 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/weft-cni/weft/test/kernels/suites"
 )
 
 const (
 	guestBinary = "guest"
-	testBinary  = "datapath.test"
-	rigBinary   = "rig.test"
 	pluginName  = "weft-cni"
 	benchBinary = "bench"
 )
@@ -28,9 +28,9 @@ func buildPayload(ctx context.Context, dir string, measures bool) error {
 	if measures {
 		all = append(all, []string{"build", "-trimpath", "-o", filepath.Join(dir, benchBinary), "github.com/weft-cni/weft/test/bench"})
 	} else {
-		all = append(all,
-			[]string{"test", "-trimpath", "-c", "-o", filepath.Join(dir, testBinary), "github.com/weft-cni/weft/internal/datapath"},
-			[]string{"test", "-trimpath", "-c", "-o", filepath.Join(dir, rigBinary), "github.com/weft-cni/weft/test/rig"})
+		for _, s := range suites.All() {
+			all = append(all, []string{"test", "-trimpath", "-c", "-o", filepath.Join(dir, s.Binary), s.Package})
+		}
 	}
 	for _, args := range all {
 		cmd := exec.CommandContext(ctx, "go", args...)
@@ -71,7 +71,9 @@ func initramfs(ctx context.Context, img image, work, name string, o options) (st
 		a.add("measures", modeFile, []byte(o.bench))
 		programs[benchBinary] = benchBinary
 	} else {
-		programs[testBinary], programs[rigBinary] = testBinary, rigBinary
+		for _, s := range suites.All() {
+			programs[s.Binary] = s.Binary
+		}
 	}
 	a.add("modules/order", modeFile, []byte(order.String()))
 	for target, source := range programs {

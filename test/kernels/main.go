@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-cni/weft/test/kernels/report"
+	"github.com/weft-cni/weft/test/kernels/suites"
 	"github.com/weft-cni/weft/test/kernels/variants"
 )
 
@@ -215,9 +216,9 @@ func host(ctx context.Context, work, tests string, console io.Writer) (report.Re
 		return r, nil
 	}
 	r.Tests.Ended = true
-	for _, binary := range []string{testBinary, rigBinary} {
+	for _, suite := range suites.All() {
 		var output strings.Builder
-		cmd := exec.CommandContext(ctx, filepath.Join(work, binary), "-test.v", "-test.run="+tests)
+		cmd := exec.CommandContext(ctx, filepath.Join(work, suite.Binary), suite.Arguments(tests)...)
 		cmd.Env = append(os.Environ(), "WEFT_CNI="+filepath.Join(work, pluginName))
 		cmd.Stdout = io.MultiWriter(&output, console)
 		cmd.Stderr = cmd.Stdout

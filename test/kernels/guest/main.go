@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-cni/weft/test/kernels/report"
+	"github.com/weft-cni/weft/test/kernels/suites"
 	"github.com/weft-cni/weft/test/kernels/variants"
 )
 
@@ -111,9 +112,9 @@ func runTests() (report.Tests, error) {
 		return report.Tests{}, err
 	}
 	all := report.Tests{Ended: true}
-	for _, binary := range []string{"/datapath.test", "/rig.test"} {
+	for _, suite := range suites.All() {
 		var output bytes.Buffer
-		cmd := exec.Command(binary, "-test.v", "-test.timeout=40m", "-test.run="+string(only))
+		cmd := exec.Command("/"+suite.Binary, suite.Arguments(string(only))...)
 		cmd.Env = environment()
 		cmd.Stdout = io.MultiWriter(os.Stdout, &output)
 		cmd.Stderr = cmd.Stdout

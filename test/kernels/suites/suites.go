@@ -13,13 +13,14 @@ type Suite struct {
 func All() []Suite {
 	return []Suite{
 		{Binary: "datapath.test", Package: "github.com/weft-cni/weft/internal/datapath", Chosen: true},
+		{Binary: "rig.test", Package: "github.com/weft-cni/weft/test/rig", Chosen: true},
 		{Binary: "socklb.test", Package: "github.com/weft-cni/weft/internal/socklb"},
 	}
 }
 
 // Arguments of the suite's binary.
 func (s Suite) Arguments(chosen string) []string {
-	args := []string{"-test.v", "-test.timeout=15m"}
+	args := []string{"-test.v", "-test.timeout=40m"}
 	if s.Chosen {
 		args = append(args, "-test.run="+chosen)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/weft-cni/weft/internal/cni"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/listener"
 	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/masquerade"
 	"github.com/weft-cni/weft/internal/nodehealth"
@@ -416,7 +417,7 @@ func (a *agent) existing(known []endpoint.Endpoint) ([]endpoint.Endpoint, error)
 func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	a.settle()
 	a.progress.begin(stepServing)
-	l, err := cni.Listen(a.paths.socket())
+	l, err := listener.Unix(a.paths.socket())
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,10 @@ package agent
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/weft-cni/weft/internal/listener"
 )
 
 // serveHealth answers probes and people on the node's loopback.
@@ -32,7 +29,7 @@ func (a *agent) serveHealth(ctx context.Context) error {
 			a.Log.Debug("status not sent", "err", err)
 		}
 	})
-	return listenAndServe(ctx, a.HealthAddress, mux)
+	return listener.HTTPAt(ctx, a.HealthAddress, mux)
 }
 
 // Health is what /status shows.
@@ -53,28 +50,4 @@ func (a *agent) health() Health {
 		Version: a.Version, Node: a.Node, Ready: a.ready.Load(), Steps: a.progress.snapshot(),
 		Missing: a.report.Missing, NodeError: errText(a.reconcileErr), Programs: errText(a.programsErr),
 	}
-}
-
-// listenAndServe serves until ctx ends. An empty address serves nothing.
-func listenAndServe(ctx context.Context, addr string, h http.Handler) error {
-	if addr == "" {
-		return nil
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w", addr, err)
-	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		<-ctx.Done()
-		return srv.Close()
-	})
-	g.Go(func() error {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve on %s: %w", addr, err)
-		}
-		return nil
-	})
-	return g.Wait()
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/weft-cni/weft/internal/listener"
 )
 
 // descriptions are all metrics of the agent; docs/observing.md lists them.
@@ -94,5 +96,5 @@ func (a *agent) serveMetrics(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	return listenAndServe(ctx, a.MetricsAddress, mux)
+	return listener.HTTPAt(ctx, a.MetricsAddress, mux)
 }

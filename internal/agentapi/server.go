@@ -5,16 +5,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/weft-cni/weft/internal/listener"
 )
 
 // beat is how often a stream with nothing to say sends an empty line: a reader that is gone is noticed.
@@ -175,46 +174,10 @@ func (l *lines) keep(ctx context.Context, end func()) error {
 // Serve answers on the socket at path until ctx ends. A socket that a killed agent left is replaced; the
 // agent's lock makes sure that it is nobody's.
 func (s *Server) Serve(ctx context.Context, path string) error {
-	l, err := listen(path)
+	l, err := listener.Unix(path)
 	if err != nil {
 		return err
 	}
 	defer os.Remove(path)
-	srv := &http.Server{
-		Handler: s.mux, ReadHeaderTimeout: 5 * time.Second,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		<-ctx.Done()
-		return srv.Close()
-	})
-	g.Go(func() error {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve on %s: %w", path, err)
-		}
-		return nil
-	})
-	return g.Wait()
-}
-
-// listen binds under another name and renames, so that nobody meets the socket with another mode.
-func listen(path string) (net.Listener, error) {
-	fail := func(err error) (net.Listener, error) { return nil, fmt.Errorf("socket %s: %w", path, err) }
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fail(err)
-	}
-	tmp := path + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fail(err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
-	if err != nil {
-		return fail(err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, path)); err != nil {
-		return fail(errors.Join(err, l.Close()))
-	}
-	return l, nil
+	return listener.HTTP(ctx, l, s.mux)
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/weft-cni/weft/internal/listener"
 )
 
 // recorder is a handler that remembers.
@@ -49,7 +51,7 @@ func (h *recorder) Status(context.Context) error                     { return h.
 func serve(t *testing.T, h Handler) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "cni.sock")
-	l, err := Listen(path)
+	l, err := listener.Unix(path)
 	if err != nil {
 		t.Fatal(err)
 	}

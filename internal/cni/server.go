@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -36,28 +34,6 @@ type Server struct {
 // NewServer returns a server that runs at most 64 commands at once.
 func NewServer(h Handler, log *slog.Logger) *Server {
 	return &Server{handler: h, log: log, limit: 64}
-}
-
-// Listen opens the socket with mode 0600. A socket that a killed agent left is replaced; the agent's
-// lock makes sure that it is nobody's.
-func Listen(path string) (*net.UnixListener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("cni socket: %w", err)
-	}
-	// Bound under another name and renamed, so that nobody meets it with another mode.
-	tmp := path + ".new"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cni socket: %w", err)
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("cni socket: %w", err)
-	}
-	l.SetUnlinkOnClose(false)
-	if err := errors.Join(os.Chmod(tmp, 0o600), os.Rename(tmp, path)); err != nil {
-		return nil, errors.Join(fmt.Errorf("cni socket: %w", err), l.Close())
-	}
-	return l, nil
 }
 
 // Serve answers until ctx ends; commands that run then are given the time of one ADD to finish.

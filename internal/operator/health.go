@@ -1,13 +1,9 @@
 package operator
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"sync/atomic"
-	"time"
 )
 
 // health answers probes from the first moment on, so that a slow start is seen as one and not as a crash.
@@ -29,19 +25,4 @@ func (h *health) handler() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	return mux
-}
-
-// run serves until ctx ends.
-func (h *health) run(ctx context.Context, addr string) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return fmt.Errorf("health: %w", err)
-	}
-	srv := &http.Server{Handler: h.handler(), ReadHeaderTimeout: 5 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("health: %w", err)
-	}
-	return nil
 }

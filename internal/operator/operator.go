@@ -28,6 +28,7 @@ import (
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/ec2"
+	"github.com/weft-cni/weft/internal/listener"
 )
 
 // LeaseName of the leader election.
@@ -55,7 +56,7 @@ func Run(ctx context.Context, o Options) error {
 	h := &health{}
 	h.waits("its start")
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.run(ctx, o.HealthAddr) })
+	g.Go(func() error { return listener.HTTPAt(ctx, o.HealthAddr, h.handler()) })
 	g.Go(func() error {
 		err := o.run(ctx, h)
 		if ctx.Err() != nil {

@@ -69,11 +69,14 @@ func throughput(from, to nstest.Space, addr netip.Addr, port int) (float64, erro
 }
 
 const (
-	mbit           = 1_000_000
-	ingressLimit   = 40 * mbit
-	egressLimit    = 24 * mbit
-	withoutALimit  = 5 * ingressLimit
-	limitTolerance = 0.10
+	mbit          = 1_000_000
+	ingressLimit  = 40 * mbit
+	egressLimit   = 24 * mbit
+	withoutALimit = 5 * ingressLimit
+	// What a reader that was held up finds in its buffers is above the limit for a moment, and a busy machine
+	// may get less than the limit: the rate itself is read from the queue.
+	mostOfLimit, leastOfLimit = 1.1, 0.5
+	bandwidthTries            = 5
 )
 
 // addLimited adds a pod as a runtime does whose pod has both annotations.
@@ -87,22 +90,49 @@ func (r *rig) addLimited(id string) *pod {
 }
 
 func near(what string, got, want float64) error {
-	if got < want*(1-limitTolerance) || got > want*(1+limitTolerance) {
-		return fmt.Errorf("%s: %.1f Mbit/s, expected %.1f within a tenth", what, got/mbit, want/mbit)
+	if got < want*leastOfLimit || got > want*mostOfLimit {
+		return fmt.Errorf("%s: %.1f Mbit/s, expected %.1f to %.1f", what, got/mbit, want*leastOfLimit/mbit, want*mostOfLimit/mbit)
 	}
 	return nil
+}
+
+// queue is the first queue with a rate in this thread's namespace.
+func queue() (*netlink.Tbf, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		qs, err := netlink.QdiscList(l)
+		if err != nil {
+			return nil, err
+		}
+		for _, q := range qs {
+			if t, ok := q.(*netlink.Tbf); ok {
+				return t, nil
+			}
+		}
+	}
+	return nil, errors.New("no device has a queue")
 }
 
 func TestBandwidth(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	limited, free, other := r.addLimited("limited"), r.add("free"), r.add("other")
+	r.must(limited.Do(func() error {
+		q, err := queue()
+		if err == nil && q.Rate != egressLimit/8 {
+			err = fmt.Errorf("the pod's queue has a rate of %d bytes/s, expected %d", q.Rate, egressLimit/8)
+		}
+		return err
+	}))
 	port := 7000
 	// both measures the limited pod and, at the same time, its neighbours. A busy machine may need another try.
 	both := func(what string, want float64, from, to nstest.Space, addr netip.Addr) {
 		t.Helper()
 		var err error
-		for range 3 {
+		for range bandwidthTries {
 			var got, beside float64
 			var g errgroup.Group
 			port += 2
@@ -140,13 +170,18 @@ func TestBandwidth(t *testing.T) {
 		}
 		return netlink.QdiscDel(&netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}})
 	}))
-	got, err := throughput(limited.Space, r.router, router, 6999)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("without its queue: %.1f Mbit/s", got/mbit)
-	if got > egressLimit*(1+limitTolerance) || got < egressLimit/10 {
-		t.Errorf("without its queue: %.1f Mbit/s of %.1f", got/mbit, float64(egressLimit)/mbit)
+	for try := 1; ; try++ {
+		got, err := throughput(limited.Space, r.router, router, 6999)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("without its queue: %.1f Mbit/s", got/mbit)
+		if got <= egressLimit*mostOfLimit && got >= egressLimit/10 {
+			break
+		}
+		if try == bandwidthTries {
+			t.Fatalf("without its queue: %.1f Mbit/s of %.1f", got/mbit, float64(egressLimit)/mbit)
+		}
 	}
 	counters, err := r.datapath.Load().Counters()
 	if err != nil {
@@ -168,24 +203,6 @@ func TestBandwidthQueueComesBack(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	r.addLimited("limited")
-	queue := func() (*netlink.Tbf, error) {
-		links, err := netlink.LinkList()
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range links {
-			qs, err := netlink.QdiscList(l)
-			if err != nil {
-				return nil, err
-			}
-			for _, q := range qs {
-				if t, ok := q.(*netlink.Tbf); ok {
-					return t, nil
-				}
-			}
-		}
-		return nil, errors.New("no device has a queue")
-	}
 	q, err := queue()
 	if err != nil || q.Rate != ingressLimit/8 {
 		t.Fatalf("%+v, %v", q, err)

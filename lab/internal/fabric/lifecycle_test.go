@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 
 	"github.com/weft-cni/weft/lab/internal/netns"
@@ -33,17 +34,37 @@ func (l *testLab) picture() string {
 		}
 		fmt.Fprintf(&b, "== %s %d\n", ns, inode)
 		for _, args := range [][]string{
-			{"ip", "-details", "link"}, {"ip", "-4", "addr"}, {"ip", "route", "show", "table", "all"},
+			{"ip", "-details", "link"}, {"ip", "-4", "addr"}, {"ip", "-4", "route", "show", "table", "all"},
 			{"ip", "neigh", "show", "nud", "permanent"}, {"nft", "-s", "-a", "list", "ruleset"},
 		} {
-			out, err := exec.Command("ip", append([]string{"netns", "exec", ns}, args...)...).CombinedOutput()
+			// What it says beside its output is of namespaces that others remove meanwhile.
+			var said strings.Builder
+			cmd := exec.Command("ip", append([]string{"netns", "exec", ns}, args...)...)
+			cmd.Stderr = &said
+			out, err := cmd.Output()
 			if err != nil {
-				l.t.Fatalf("%v in %s: %v: %s", args, ns, err, out)
+				l.t.Fatalf("%v in %s: %v: %s", args, ns, err, said.String())
 			}
 			b.Write(out)
 		}
 	}
 	return b.String()
+}
+
+// settled is the picture when it stays as it is: the kernel looks at the state of links once a second.
+func (l *testLab) settled() string {
+	l.t.Helper()
+	was := l.picture()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		<-time.After(1100 * time.Millisecond)
+		is := l.picture()
+		if is == was {
+			return is
+		}
+		was = is
+	}
+	l.t.Fatal("the network changes for a minute already, with nobody at it")
+	return ""
 }
 
 // full gives the lab a bit of everything.
@@ -58,10 +79,10 @@ func (l *testLab) full() (a, b string) {
 func TestApplyTwiceChangesNothing(t *testing.T) {
 	l := newLab(t)
 	l.full()
-	before := l.picture()
+	before := l.settled()
 	l.apply()
-	if after := l.picture(); after != before {
-		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	if after := l.settled(); after != before {
+		t.Errorf("before -, after +\n%s", cmp.Diff(strings.Split(before, "\n"), strings.Split(after, "\n")))
 	}
 }
 
@@ -69,12 +90,12 @@ func TestApplyByAnotherProcess(t *testing.T) {
 	l := newLab(t)
 	a, b := l.full()
 	serve(t, b, ":80")
-	before := l.picture()
+	before := l.settled()
 	// A fabric that knows nothing finds everything.
 	l.f = New(l.name, slog.New(slog.DiscardHandler))
 	l.apply()
-	if after := l.picture(); after != before {
-		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	if after := l.settled(); after != before {
+		t.Errorf("before -, after +\n%s", cmp.Diff(strings.Split(before, "\n"), strings.Split(after, "\n")))
 	}
 	// And removes what it never made.
 	l.f = New(l.name, slog.New(slog.DiscardHandler))

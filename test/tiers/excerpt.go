@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	excerptLines   = 20  // of all failed tiers together: who keeps little of the output keeps these
-	excerptLeast   = 6   // of one, however many failed
+	excerptLines   = 16  // of all failed tiers together: whoever keeps 24 lines of the output has these
+	excerptLeast   = 4   // of one, however many failed
 	excerptColumns = 400 // of a line
 	excerptOwn     = 5   // lines of what one test says itself
 	excerptStack   = 8   // lines behind a panic

@@ -55,6 +55,8 @@ struct weft_address {
 };
 
 #define ENI_VALID (1u << 0)
+/* Its queue is fq, and so is that of the ENI which its translated packets leave by. */
+#define ENI_PACED (1u << 1)
 
 /* weft_enis[handle]. */
 struct weft_eni {

@@ -55,7 +55,7 @@ func (d *Datapath) Dump() (State, error) {
 		}
 		if e.Flags&eniValid != 0 {
 			s.ENIs = append(s.ENIs, ENI{Handle: handle, Ifindex: int(e.Ifindex), MAC: fromMAC(e.MAC), NextHop: fromWire(e.NextHop), NextHop6: fromWire(e.NextHop6),
-				Masquerade: fromWire(e.Masquerade), Masquerade6: fromWire(e.Masquerade6), MasqueradeENI: e.MasqueradeENI})
+				Masquerade: fromWire(e.Masquerade), Masquerade6: fromWire(e.Masquerade6), MasqueradeENI: e.MasqueradeENI, Paced: e.Flags&eniPaced != 0})
 		}
 	}
 	var key wireAddr

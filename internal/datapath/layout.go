@@ -19,6 +19,7 @@ const (
 	endpointLimited      = 1 << 2
 	addressEndpoint      = 1 << 0
 	eniValid             = 1 << 0
+	eniPaced             = 1 << 1
 	familyIPv4           = 1 << 0
 	familyIPv6           = 1 << 1
 	configMasquerade     = 1 << 0
@@ -172,8 +173,12 @@ func newEndpointValue(e Endpoint) endpointValue {
 }
 
 func newENIValue(e ENI, mtu int) eniValue {
+	flags := uint32(eniValid)
+	if e.Paced {
+		flags |= eniPaced
+	}
 	return eniValue{
-		Flags:         eniValid,
+		Flags:         flags,
 		Ifindex:       uint32(e.Ifindex),
 		MTU:           uint32(mtu),
 		MasqueradeENI: e.MasqueradeENI,

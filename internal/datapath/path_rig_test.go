@@ -107,6 +107,7 @@ type passage struct {
 	ttl      byte
 	dst, src net.HardwareAddr
 	mark     uint32
+	tstamp   uint64
 	data     []byte
 }
 
@@ -197,7 +198,7 @@ func (r *pathRig) runFrame(t *testing.T, h Hook, ifindex int, frame []byte, want
 	if err != nil {
 		t.Fatalf("%s: run: %v", h, err)
 	}
-	got := passage{mark: out.Mark, data: data}
+	got := passage{mark: out.Mark, tstamp: out.Tstamp, data: data}
 	got.reason, got.notes, err = outcome(diff)
 	if err != nil {
 		t.Fatalf("%s: %v", h, err)

@@ -98,6 +98,7 @@ func questions() []question {
 		program("reading maps in batches", "CONFIG_BPF_SYSCALL", "5.13", haveBatches),
 		helper("redirect_neigh", "CONFIG_NET and CONFIG_INET", "5.10", asm.FnRedirectNeigh),
 		helper("redirect_peer", "CONFIG_NET", "5.10", asm.FnRedirectPeer),
+		helper("skb_set_tstamp", "CONFIG_NET", "5.18", asm.FnSkbSetTstamp),
 		helper("jiffies64", "CONFIG_BPF_SYSCALL", "5.6", asm.FnJiffies64),
 		helper("timer_init", "CONFIG_BPF_SYSCALL", "5.15", asm.FnTimerInit),
 		helper("loop", "CONFIG_BPF_SYSCALL", "5.17", asm.FnLoop),

@@ -24,6 +24,9 @@ type ENI struct {
 	Masquerade    netip.Addr
 	Masquerade6   netip.Addr
 	MasqueradeENI uint32
+	// Paced says that fq is the queue of this ENI, and of the one by which its endpoints' translated packets
+	// leave: what endpoints with a limit send gets a departure time instead of being dropped.
+	Paced bool
 }
 
 // An Endpoint is a pod's device and what it may send.

@@ -169,6 +169,7 @@ func smoke() string {
 	whole := "^(" + strings.Join([]string{
 		"TestSmoke", "TestNetkit", "TestPodsKeepTheirDevices", "TestDevicesByTheKernel", "TestPaths", "TestNAT", "TestFromPod", "TestToPod", "TestFromNetdev", "TestToNetdev",
 		"TestExpiryWithTheLoaderGone", "TestBandwidthIsMeasured", "TestVLANDeviceInThePod", "TestTrafficGoesOnWithoutTheAgent", "TestADropIsToldWithAllThatIsKnown",
+		"TestDepartureTimes", "TestPacing", "TestFQIsSetAndTakenBack",
 	}, "|") + ")$"
 	// Of these what pods on netkit's devices make of them, where there are any.
 	netkit := "^(" + strings.Join([]string{"TestForgedPacketsAreDroppedAndCounted", "TestPathMTU", "TestServicesByTheStack"}, "|") + ")$/^netkit$"

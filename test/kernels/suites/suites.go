@@ -14,6 +14,7 @@ func All() []Suite {
 	return []Suite{
 		{Binary: "datapath.test", Package: "github.com/weft-cni/weft/internal/datapath", Chosen: true},
 		{Binary: "rig.test", Package: "github.com/weft-cni/weft/test/rig", Chosen: true},
+		{Binary: "nodenet.test", Package: "github.com/weft-cni/weft/internal/nodenet", Chosen: true},
 		{Binary: "socklb.test", Package: "github.com/weft-cni/weft/internal/socklb"},
 	}
 }

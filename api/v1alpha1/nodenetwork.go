@@ -126,6 +126,11 @@ type NodeDatapath struct {
 	//
 	// +listType=atomic
 	Pending []string `json:"pending,omitempty"`
+	// Pacing is how what pods with limited bandwidth send is kept to its limit: by fq, or by a queue and
+	// a policer.
+	Pacing string `json:"pacing,omitempty"`
+	// PacingReason says why it is so.
+	PacingReason string `json:"pacingReason,omitempty"`
 }
 
 // NodeNetworkStatus is what the agent reports.

@@ -108,16 +108,23 @@ func (p *programs) Detach(e endpoint.Endpoint) error {
 
 func wantENIs(found []nodenet.Found, v view) map[uint32]datapath.ENI {
 	sources := map[int32]netip.Addr{}
-	if v.masquerade {
+	if v.masquerade || v.desired.Masquerade {
 		sources = v.desired.Sources(found)
+	}
+	paced := map[int32]bool{}
+	for _, f := range found {
+		paced[f.DeviceIndex] = f.Pacing.FQ
 	}
 	out := map[uint32]datapath.ENI{}
 	for _, f := range found {
 		h := uint32(f.DeviceIndex) + 1
-		e := datapath.ENI{Handle: h, Ifindex: f.Ifindex, MAC: f.MAC, NextHop: f.Router}
+		e := datapath.ENI{Handle: h, Ifindex: f.Ifindex, MAC: f.MAC, NextHop: f.Router, Paced: f.Pacing.FQ}
 		// What is translated leaves by the ENI that owns its new source.
 		if owner, ok := v.owners[sources[f.DeviceIndex]]; ok {
-			e.Masquerade, e.MasqueradeENI = sources[f.DeviceIndex], uint32(owner)+1
+			e.Paced = e.Paced && paced[owner]
+			if v.masquerade {
+				e.Masquerade, e.MasqueradeENI = sources[f.DeviceIndex], uint32(owner)+1
+			}
 		}
 		out[h] = e
 	}
@@ -126,7 +133,7 @@ func wantENIs(found []nodenet.Found, v view) map[uint32]datapath.ENI {
 
 func sameENI(a, b datapath.ENI) bool {
 	return a.Ifindex == b.Ifindex && a.NextHop == b.NextHop && a.MAC.String() == b.MAC.String() &&
-		a.Masquerade == b.Masquerade && a.MasqueradeENI == b.MasqueradeENI
+		a.Masquerade == b.Masquerade && a.MasqueradeENI == b.MasqueradeENI && a.Paced == b.Paced
 }
 
 // wantMTUs are the devices' own. One that changes changes what fits by the ENI.

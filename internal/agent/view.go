@@ -49,7 +49,7 @@ func compute(cfg config.Config, exceptions masquerade.Exceptions, instance strin
 	v.generation = nn.Generation
 	v.capacity = capacity(cfg, nn.Spec)
 	v.masquerade = cfg.EnableIPv4Masquerade && cfg.BPF.Masquerade
-	v.desired = nodenet.Desired{MTU: cfg.MTU, Masquerade: cfg.EnableIPv4Masquerade && !cfg.BPF.Masquerade, MasqueradeInterfaces: cfg.MasqueradeInterfaces}
+	v.desired = nodenet.Desired{MTU: cfg.MTU, FQ: cfg.BandwidthManager.Enabled, Masquerade: cfg.EnableIPv4Masquerade && !cfg.BPF.Masquerade, MasqueradeInterfaces: cfg.MasqueradeInterfaces}
 	var primary netip.Addr
 	for _, i := range nn.Spec.Interfaces {
 		if i.DeviceIndex == 0 {

@@ -40,6 +40,7 @@ type Config struct {
 	MasqueradeInterfaces  []string        `json:"egressMasqueradeInterfaces"` // empty: every ENI
 	BPF                   BPF             `json:"bpf"`
 	IPMasqAgent           IPMasqAgent     `json:"ipMasqAgent"`
+	BandwidthManager      Bandwidth       `json:"bandwidthManager"`
 	Events                Events          `json:"events"`
 	PodMetadataAccess     bool            `json:"podMetadataAccess"`               // false: pods get nothing from the instance's metadata
 	HealthChecking        bool            `json:"healthChecking"`                  // nodes probe each other
@@ -133,6 +134,12 @@ const (
 
 // IPMasqAgent says whether destinations that aren't masqueraded are read from IPMasqAgentPath.
 type IPMasqAgent struct {
+	Enabled bool `json:"enabled"`
+}
+
+// Bandwidth says how what limited pods send is kept to its limit.
+type Bandwidth struct {
+	// Enabled has the agent set fq on ENIs whose queue nobody chose; otherwise what is there is used.
 	Enabled bool `json:"enabled"`
 }
 

@@ -41,6 +41,10 @@ const (
 	RouteProtocol = 119  // rtnetlink protocol of every route and rule that weft owns
 )
 
+// QueueHandle is that of every root queue that weft sets on an ENI, 7766: as tc prints it. The kernel's own
+// have none, and those that people make get 8001: and up.
+const QueueHandle = 0x77660000
+
 // Packet marks. kube-proxy owns 0x4000 and 0x8000, the VPC CNI 0x80, Cilium 0x0f00 and the upper half;
 // weft and Cilium never own one node together.
 const (

@@ -187,6 +187,7 @@ ipv4NativeRoutingCIDR: 10.0.0.0/8
 enableIPv4Masquerade: false
 egressMasqueradeInterfaces: "eth0, ens6"
 bpf: {masquerade: false, masqueradePorts: 1024-9999, programStatistics: true, ctTcpMax: 65536, ctAnyMax: 32768, mapDynamicSizeRatio: 0.01, datapathMode: auto}
+bandwidthManager: {enabled: true}
 ipMasqAgent: {enabled: true}
 extraConfig: {bpf-ct-timeout-regular-tcp: 2h, bpf-ct-timeout-regular-any: 30s}
 podMetadataAccess: false
@@ -207,7 +208,7 @@ operator: {removeNodeTaints: false, syncInterval: 30s}
 	want.MasqueradeInterfaces = []string{"eth0", "ens6"}
 	want.BPF, want.IPMasqAgent.Enabled = config.BPF{MasqueradePorts: "1024-9999", ProgramStatistics: true, CTTCPMax: 65536, CTAnyMax: 32768, MapDynamicSizeRatio: 0.01, DatapathMode: "auto"}, true
 	want.ExtraConfig.CTTimeoutTCP.Duration, want.ExtraConfig.CTTimeoutAny.Duration = 2*time.Hour, 30*time.Second
-	want.PodMetadataAccess = false
+	want.PodMetadataAccess, want.BandwidthManager.Enabled = false, true
 	want.CNI = config.CNI{ConfPath: "/etc/other", BinPath: "/opt/other"}
 	want.AgentNotReadyTaintKey, want.RemoveTaints, want.LogLevel = "example.org/wait", false, "debug"
 	want.SyncInterval.Duration /= 2

@@ -32,6 +32,8 @@ type Desired struct {
 	Interfaces []Interface
 	// MTU of ENIs and pods; 0 is what the primary ENI has.
 	MTU int
+	// FQ gives ENIs fq as their queue where nobody chose another one.
+	FQ bool
 	// Masquerade has nftables translate; Direct are the destinations that are never translated, beside
 	// multicast.
 	Masquerade bool

@@ -26,6 +26,7 @@ type Found struct {
 	Name    string
 	MAC     net.HardwareAddr
 	MTU     int
+	Pacing  Pacing
 }
 
 // Report is what one pass saw and did.
@@ -49,7 +50,8 @@ type Node struct {
 	endpoints map[endpoint.Key]endpoint.Endpoint // connected ones
 	found     map[int32]Found
 	mtu       int
-	applied   map[string]bool // what the last pass left in place
+	applied   map[string]bool   // what the last pass left in place
+	noFQ      map[string]string // devices that can't have fq, and why
 
 	kick chan struct{}
 }
@@ -66,6 +68,7 @@ func New(procSysNet string, log *slog.Logger) (*Node, error) {
 		endpoints: map[endpoint.Key]endpoint.Endpoint{},
 		found:     map[int32]Found{},
 		applied:   map[string]bool{},
+		noFQ:      map[string]string{},
 		kick:      make(chan struct{}, 1),
 	}, nil
 }
@@ -138,9 +141,9 @@ func (n *Node) Reconcile(ctx context.Context) (Report, error) {
 	}
 	errs = append(errs, n.sys.node())
 	n.findInterfaces(links, &rep)
-	for _, f := range rep.Found {
-		if err := n.setUpENI(f, &rep, was); err != nil {
-			errs = append(errs, fmt.Errorf("eni %s: %w", f.ID, err))
+	for i := range rep.Found {
+		if err := n.setUpENI(&rep.Found[i], &rep, was); err != nil {
+			errs = append(errs, fmt.Errorf("eni %s: %w", rep.Found[i].ID, err))
 		}
 	}
 	eps, err := n.checkPairs(links, &rep, was)
@@ -179,7 +182,7 @@ func (n *Node) findInterfaces(links []netlink.Link, rep *Report) {
 
 // setUpENI brings a device up. The primary ENI's address is the operating system's business; those of
 // the others, which appear bare, are ours.
-func (n *Node) setUpENI(f Found, rep *Report, was map[string]bool) error {
+func (n *Node) setUpENI(f *Found, rep *Report, was map[string]bool) error {
 	l, err := n.h.LinkByIndex(f.Ifindex)
 	if err != nil {
 		return fmt.Errorf("device %s: %w", f.Name, err)
@@ -212,6 +215,10 @@ func (n *Node) setUpENI(f Found, rep *Report, was map[string]bool) error {
 		}
 	}
 	n.inPlace("device "+f.Name+" up", !up, was, rep)
+	var made bool
+	if f.Pacing, made = n.pace(l); f.Pacing.Own {
+		n.inPlace("queue fq of device "+f.Name, made, was, rep)
+	}
 	return nil
 }
 
@@ -336,5 +343,5 @@ func Cleanup(log *slog.Logger) error {
 		log.Info("route removed", "route", r.String())
 		errs = append(errs, delRoute(h, r))
 	}
-	return errors.Join(append(errs, newMasquerade().remove())...)
+	return errors.Join(append(errs, dropQueues(h, log), newMasquerade().remove())...)
 }

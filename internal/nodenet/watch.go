@@ -26,10 +26,11 @@ func (n *Node) Run(ctx context.Context, seen func(Report, error)) error {
 	g.Go(func() error {
 		return watch(ctx, unix.NETLINK_ROUTE, n.Kick, func(m syscall.NetlinkMessage) {
 			switch m.Header.Type {
-			case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE:
+			case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE,
+				unix.RTM_NEWQDISC, unix.RTM_DELQDISC:
 				n.Kick()
 			}
-		}, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE)
+		}, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_TC)
 	})
 	g.Go(func() error {
 		return watch(ctx, unix.NETLINK_NETFILTER, n.Kick, func(m syscall.NetlinkMessage) {

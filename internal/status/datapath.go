@@ -15,12 +15,16 @@ func (e *evaluation) datapath() {
 		if d == nil {
 			continue
 		}
-		e.report.Datapaths = append(e.report.Datapaths, Datapath{Node: name, Kernel: d.Kernel, Attach: d.Attach, PodDevice: d.PodDevice, Fallbacks: d.Fallbacks, Pending: d.Pending})
+		e.report.Datapaths = append(e.report.Datapaths, Datapath{Node: name, Kernel: d.Kernel, Attach: d.Attach, PodDevice: d.PodDevice, Fallbacks: d.Fallbacks,
+			Pending: d.Pending, Pacing: d.Pacing, PacingReason: d.PacingReason})
 	}
 	if len(e.report.Datapaths) == 0 {
 		return
 	}
 	e.report.Components = append(e.report.Components, Component{Name: "datapath", State: OK, Detail: variants(e.report.Datapaths)})
+	if detail := pacing(e.report.Datapaths); detail != "" {
+		e.report.Components = append(e.report.Components, Component{Name: "bandwidth", State: OK, Detail: detail})
+	}
 	e.noteByNode(func(d Datapath) []string { return d.Fallbacks }, "")
 	e.noteByNode(func(d Datapath) []string { return d.Pending }, "drain and reboot, or leave it")
 }
@@ -40,13 +44,29 @@ func (e *evaluation) noteByNode(texts func(Datapath) []string, todo string) {
 
 // variants counts nodes by how programs are attached and by kernel, the most first.
 func variants(list []Datapath) string {
+	return counted(list, func(d Datapath) string {
+		device := ""
+		if d.PodDevice != "" && d.PodDevice != "veth" {
+			device = ", pods on " + d.PodDevice
+		}
+		return fmt.Sprintf("%s%s, kernel %s", d.Attach, device, d.Kernel)
+	})
+}
+
+// pacing counts nodes by how limited pods are kept to their limit; empty: no agent tells.
+func pacing(list []Datapath) string {
+	list = slices.DeleteFunc(slices.Clone(list), func(d Datapath) bool { return d.Pacing == "" })
+	if len(list) == 0 {
+		return ""
+	}
+	return "pacing: " + counted(list, func(d Datapath) string { return fmt.Sprintf("%s (%s)", d.Pacing, d.PacingReason) })
+}
+
+// counted tells of how many nodes which is true, the most first.
+func counted(list []Datapath, what func(Datapath) string) string {
 	count := map[string]int{}
 	for _, d := range list {
-		what := d.Attach
-		if d.PodDevice != "" && d.PodDevice != "veth" {
-			what += ", pods on " + d.PodDevice
-		}
-		count[fmt.Sprintf("%s, kernel %s", what, d.Kernel)]++
+		count[what(d)]++
 	}
 	names := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))

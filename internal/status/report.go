@@ -81,6 +81,9 @@ type Datapath struct {
 	PodDevice string   `json:"podDevice,omitempty"`
 	Fallbacks []string `json:"fallbacks,omitempty"`
 	Pending   []string `json:"pending,omitempty"`
+	// Pacing is how limited pods are kept to their limit, PacingReason why so.
+	Pacing       string `json:"pacing,omitempty"`
+	PacingReason string `json:"pacingReason,omitempty"`
 }
 
 // Workload counts a controller's pods.

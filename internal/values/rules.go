@@ -66,6 +66,7 @@ func rules() map[string]rule {
 		"ipv4NativeRoutingCIDR":                       {kind: text, check: checkPrefix},
 		"enableIPv4Masquerade":                        {kind: boolean},
 		"egressMasqueradeInterfaces":                  {kind: textOrList, nullable: true},
+		"bandwidthManager.enabled":                    {kind: boolean},
 		"bpf.masquerade":                              {kind: boolean, nullable: true},
 		"bpf.masqueradePorts":                         {kind: text, check: checkPorts},
 		"bpf.mapDynamicSizeRatio":                     {kind: text, nullable: true, check: checkRatio},

@@ -164,6 +164,8 @@ events:
   {{- if not (kindIs "invalid" $v.hubble.eventBufferCapacity) }}
   keep: {{ $v.hubble.eventBufferCapacity | int }}
   {{- end }}
+bandwidthManager:
+  enabled: {{ $v.bandwidthManager.enabled }}
 ipMasqAgent:
   enabled: {{ $v.ipMasqAgent.enabled }}
 podMetadataAccess: {{ $v.podMetadataAccess }}

@@ -61,7 +61,7 @@ func decodeAddress(x decoding, k wireAddr, v addressValue) (key, value inspect.F
 func decodeENI(x decoding, handle uint32, v eniValue) (key, value inspect.Fields) {
 	return inspect.Fields{{Name: "handle", Value: handle}}, inspect.Fields{
 		{Name: "id", Value: x.eni(handle)},
-		{Name: "flags", Value: flagNames(v.Flags, flagName{eniValid, "valid"})},
+		{Name: "flags", Value: flagNames(v.Flags, flagName{eniValid, "valid"}, flagName{eniPaced, "paced"})},
 		{Name: "ifindex", Value: v.Ifindex},
 		{Name: "device", Value: x.device(v.Ifindex)},
 		{Name: "mac", Value: fromMAC(v.MAC).String()},

@@ -54,3 +54,22 @@ func TestVariantsOfTheDatapath(t *testing.T) {
 		})
 	}
 }
+
+func TestPacingOfNodes(t *testing.T) {
+	fq := Datapath{Pacing: "fq", PacingReason: "eth0 has fq"}
+	queue := Datapath{Pacing: "queue and policer", PacingReason: "eth0 has mq with fq_codel"}
+	for _, test := range []struct {
+		name string
+		in   []Datapath
+		want string
+	}{
+		{name: "nobody tells", in: []Datapath{{}, {}}},
+		{name: "all the same", in: []Datapath{fq, fq}, want: "pacing: fq (eth0 has fq)"},
+		{name: "two ways, and an agent that doesn't tell", in: []Datapath{queue, fq, {}, fq},
+			want: "pacing: fq (eth0 has fq) on 2 of 3 nodes; queue and policer (eth0 has mq with fq_codel) on 1 of 3 nodes"},
+	} {
+		if got := pacing(test.in); got != test.want {
+			t.Errorf("%s: %q, expected %q", test.name, got, test.want)
+		}
+	}
+}

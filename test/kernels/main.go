@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	only := flags.String("only", "", "kernels to run, separated by commas: "+strings.Join(kernelNames(), ", ")+", host")
 	flags.StringVar(&o.write, "write", "", "file to write the table to, as docs/kernels.md")
-	flags.StringVar(&o.tests, "tests", smoke(), "which tests of internal/datapath and test/rig to run; all of them take half an hour in QEMU")
+	flags.StringVar(&o.tests, "tests", smoke(), "which tests of internal/datapath, internal/nodenet and test/rig to run; all of them take half an hour in QEMU")
 	flags.StringVar(&o.bench, "bench", "", "measure instead: those of test/bench whose name matches; emulated, they prove nothing of a real machine")
 	flags.BoolVar(&o.verbose, "v", false, "show the consoles")
 	flags.BoolVar(&o.update, "update", false, "look for newer packages, though some are in the cache")

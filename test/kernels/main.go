@@ -195,7 +195,7 @@ func one(ctx context.Context, o options, name, cache, work string, console io.Wr
 	if err != nil {
 		return report.Result{}, err
 	}
-	r, err := boot(ctx, image.vmlinuz, initrd, console)
+	r, err := boot(ctx, image.vmlinuz, initrd, o.bench != "", console)
 	r.Name = name
 	if want := kernels()[i].devices; err == nil && r.Error == "" && !slices.Equal(r.Devices, want) {
 		r.Error = fmt.Sprintf("pods can have %v, expected %v", r.Devices, want)

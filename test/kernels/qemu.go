@@ -16,16 +16,20 @@ import (
 const qemu = "qemu-system-x86_64"
 
 // boot runs the kernel until it powers off, and returns what the guest printed.
-func boot(ctx context.Context, vmlinuz, initrd string, console io.Writer) (report.Result, error) {
+func boot(ctx context.Context, vmlinuz, initrd string, measures bool, console io.Writer) (report.Result, error) {
 	path, err := ensureQEMU(ctx)
 	if err != nil {
 		return report.Result{}, fmt.Errorf("%w: %w", errCouldNotRun, err)
 	}
 	var output bytes.Buffer
+	memory := "1024"
+	if measures {
+		memory = "4096" // for four agents with tables of full size
+	}
 	// Without cx16: some versions of QEMU spoil the flags after a 16-byte compare-and-exchange, and the
 	// allocator of newer kernels uses it.
 	cmd := exec.CommandContext(ctx, path,
-		"-accel", "tcg", "-cpu", "max,-cx16", "-smp", "2", "-m", "1024",
+		"-accel", "tcg", "-cpu", "max,-cx16", "-smp", "2", "-m", memory,
 		"-kernel", vmlinuz, "-initrd", initrd,
 		"-append", "console=ttyS0 panic=-1 quiet net.ifnames=0",
 		"-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot",

@@ -58,13 +58,14 @@ type stream struct {
 // steady writes as much as the connection takes, and reads for some seconds.
 func (s streamEnds) steady() (r stream, err error) {
 	const warm, measured = 2 * time.Second, 6 * time.Second
-	// What TCP would have under way before it knows how slow the way is, is seconds of so low a rate.
-	if err := s.out.SetWriteBuffer(16 << 10); err != nil {
+	// What TCP would otherwise have under way before it knows how slow the way is, is more of so low a rate
+	// than the horizon's 2 s.
+	if err := s.out.SetWriteBuffer(4 << 10); err != nil {
 		return r, err
 	}
 	var g errgroup.Group
 	g.Go(func() error {
-		b := make([]byte, 16<<10)
+		b := make([]byte, 4<<10)
 		for {
 			if _, err := s.out.Write(b); err != nil {
 				return nil // the reader has seen enough
@@ -141,6 +142,20 @@ func putTBF(device string, rate uint64) error {
 	return netlink.QdiscReplace(&netlink.Tbf{QdiscAttrs: rootOf(l), Rate: rate, Buffer: netlink.Xmittime(rate, 20<<10), Limit: 120 << 10})
 }
 
+// waitLong keeps TCP from taking it for a loss that at so low a rate the first window alone takes longer than
+// its least time-out, 200 ms.
+func waitLong() error {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	errs := []error{err}
+	for _, r := range routes {
+		if r.Gw != nil {
+			r.RtoMin = 3000 // ms
+			errs = append(errs, netlink.RouteReplace(&r))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // droppedBy counts what the device's root queue refused.
 func droppedBy(device string) (uint32, error) {
 	l, err := netlink.LinkByName(device)
@@ -169,6 +184,7 @@ func TestPacing(t *testing.T) {
 	limited := n.pods[0]
 	limited.EgressRate = rate
 	n.do(t, func() error { return errors.Join(n.d.SetENI(n.eni), n.d.AddEndpoint(limited.Endpoint)) })
+	limited.do(t, waitLong)
 	port := uint16(7000)
 	try := func(t *testing.T, f int, to netip.Addr, least float64) error {
 		t.Helper()

@@ -177,7 +177,7 @@ func TestPacing(t *testing.T) {
 	needRoot(t)
 	// So slow that what waits in fq lasts over the moments in which a busy machine runs nobody.
 	const rate = 25_000
-	w := newTwoNodes(t, AttachAuto)
+	w := newTwoNodes(t, variants(t)[0])
 	n, far := w.nodes[0], w.nodes[1]
 	n.do(t, func() error { putFQ(t, "eni"); return nil })
 	n.eni.Paced = true

@@ -141,7 +141,7 @@ func TestReported(t *testing.T) {
 
 func TestMapNamesAreCompleted(t *testing.T) {
 	out, _, err := run(t, "__complete", "datapath", "map", "dump", "")
-	if err != nil || !strings.Contains(out, "weft_ct_est\testablished TCP connections") {
+	if err != nil || !strings.Contains(out, "weft_ct_est\tTCP connections") {
 		t.Errorf("found %q, %v; expected the maps with what they are", out, err)
 	}
 	// A cluster that doesn't answer completes nothing, and says nothing.

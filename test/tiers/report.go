@@ -45,7 +45,7 @@ func report(w io.Writer, results []result, allowed map[string]string) int {
 
 // explain prints what of a failed tier's output says why.
 func explain(w io.Writer, r result, most int) {
-	if r.state == couldNotRun || r.log == "" {
+	if r.state == couldNotRun || r.why == interrupted || r.log == "" {
 		return // the table says it
 	}
 	output, err := os.ReadFile(r.log)

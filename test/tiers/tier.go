@@ -18,6 +18,9 @@ import (
 // output is the reason. 77 is what automake's tests use.
 const exitCouldNotRun = 77
 
+// interrupted is why a tier failed that didn't end because somebody ended the whole.
+const interrupted = "interrupted"
+
 type tier struct {
 	name    string
 	lane    string
@@ -107,7 +110,7 @@ func runLanes(ctx context.Context, tiers []tier, logs string, w io.Writer) []res
 		group.Go(func() {
 			for _, i := range lane {
 				t, start := tiers[i], time.Since(began)
-				results[i] = result{tier: t, state: failed, why: "interrupted"}
+				results[i] = result{tier: t, state: failed, why: interrupted}
 				if ctx.Err() == nil {
 					results[i] = execute(ctx, t, filepath.Join(logs, t.name+".log"), out.of(t.name))
 				}
@@ -130,6 +133,7 @@ func execute(ctx context.Context, t tier, logPath string, w io.Writer) result {
 		return r
 	}
 	defer f.Close()
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, t.limit)
 	defer cancel()
 	var last tail
@@ -148,6 +152,8 @@ func execute(ctx context.Context, t tier, logPath string, w io.Writer) result {
 	switch {
 	case err == nil:
 		r.state = passed
+	case whole.Err() != nil:
+		r.state, r.why = failed, interrupted
 	case ctx.Err() != nil:
 		r.state, r.why = failed, fmt.Sprintf("not done after %s, output in %s", t.limit, logPath)
 	case errors.As(err, &exit) && exit.ExitCode() == exitCouldNotRun:

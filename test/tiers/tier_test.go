@@ -109,7 +109,13 @@ func TestNothingBeginsAfterAnInterrupt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	results := runLanes(ctx, []tier{{name: "a", lane: "x", limit: time.Minute, command: "true"}}, t.TempDir(), new(bytes.Buffer))
-	if results[0].state != failed || results[0].why != "interrupted" {
+	if results[0].state != failed || results[0].why != interrupted {
 		t.Errorf("%s %s, expected a failure that says so", results[0].state, results[0].why)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	r := execute(ctx, tier{name: "a", limit: time.Minute, command: "exec tail -f /dev/null"}, filepath.Join(t.TempDir(), "log"), new(bytes.Buffer))
+	if r.state != failed || r.why != interrupted {
+		t.Errorf("%s %s, expected a failure that says that it was interrupted", r.state, r.why)
 	}
 }

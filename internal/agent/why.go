@@ -66,7 +66,9 @@ func (a *agent) whyNode(from, to netip.Addr, protocol string, port uint16) (why.
 	if err != nil {
 		return out, fmt.Errorf("connection tables of %s: %w", a.Node, err)
 	}
-	out.Established, out.EstablishedMax, out.Refused, out.Failed = stats.Established, stats.EstablishedMax, stats.Refused, stats.Failed
+	// What is beginning takes room in the same table.
+	out.Established, out.EstablishedMax = stats.Established+stats.Beginning, stats.EstablishedMax
+	out.Refused, out.Failed = stats.Refused, stats.Failed
 	now := time.Now()
 	err = a.programs.dp.Connections(func(c datapath.Connection) bool {
 		if c.From.Addr() != from || c.To.Addr() != to || flow.ProtocolName(c.Protocol) != protocol || port != 0 && c.To.Port() != port || c.State == datapath.ConnExpired {

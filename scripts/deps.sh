@@ -7,6 +7,7 @@ packages=(
   gcc libc6-dev libseccomp-dev pkg-config       # runc
   iproute2 nftables iptables ipset conntrack kmod procps iputils-ping ca-certificates # nodes
   awscli jq yq git make openssl                 # people's side
+  curl python3 tcpdump cpio                     # what walkthroughs and tests look with
   qemu-system-x86 bpftool                       # other kernels
 )
 missing=()

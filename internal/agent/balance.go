@@ -38,12 +38,12 @@ func newBalance() *balance {
 	return &balance{table: loadbalancer.NewTable(), bad: map[loadbalancer.Name]string{}}
 }
 
-func openBalancer(log *slog.Logger, cgroups string) (Balancer, error) {
+func openBalancer(cgroups string) (Balancer, error) {
 	root, err := socklb.FindCgroup(cgroups)
 	if err != nil {
 		return nil, err
 	}
-	return socklb.Open(socklb.Config{Log: log, Cgroup: root})
+	return socklb.Open(socklb.Config{Cgroup: root})
 }
 
 // openBalancer attaches the programs. A node that can't have them has its services by kube-proxy still: that is

@@ -154,7 +154,7 @@ func (f *flags) run(ctx context.Context) error {
 		Exceptions: config.IPMasqAgentPath,
 		Install:    f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
 		Datapath:      openDatapath(log, sizes),
-		Balancer:      func() (Balancer, error) { return openBalancer(log, f.cgroups) },
+		Balancer:      func() (Balancer, error) { return openBalancer(f.cgroups) },
 		ProbeNetkit:   netkit.Probe,
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,

@@ -191,7 +191,7 @@ func (r *rig) options() Options {
 			return dp, err
 		},
 		Balancer: func() (Balancer, error) {
-			lb, err := socklb.Open(socklb.Config{PinDir: r.bpf, Cgroup: r.cgroup, Log: slog.New(slog.DiscardHandler)})
+			lb, err := socklb.Open(socklb.Config{PinDir: r.bpf, Cgroup: r.cgroup})
 			if err != nil {
 				return nil, err
 			}

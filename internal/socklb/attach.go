@@ -11,16 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attach has the pinned link run prog, or makes one.
-func (b *Balancer) attach(cgroup, dir, name string, at ebpf.AttachType, prog *ebpf.Program) error {
+// attach has the pinned link to the control group with this number run prog, or makes one.
+func (b *Balancer) attach(cgroup string, id uint64, dir, name string, at ebpf.AttachType, prog *ebpf.Program) error {
 	if prog == nil {
 		return errors.New("the program is missing from the object")
 	}
 	path := filepath.Join(dir, name)
-	id, err := cgroupID(cgroup)
-	if err != nil {
-		return err
-	}
 	l, err := link.LoadPinnedLink(path, nil)
 	switch {
 	case err == nil:

@@ -3,8 +3,6 @@ package socklb
 import (
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,8 +18,7 @@ import (
 
 // Config says where the programs are attached and pinned.
 type Config struct {
-	Log    *slog.Logger // nil: silent
-	PinDir string       // on a BPF file system that is mounted; by default contract.PinDir
+	PinDir string // on a BPF file system that is mounted; by default contract.PinDir
 	// Cgroup is the directory of the control group whose sockets are connected: the node's root.
 	Cgroup string
 	// HostToo has the node's own sockets connected, not only those of other network namespaces.
@@ -33,7 +30,6 @@ type maps struct{ frontends, backends, members, config, outcomes *ebpf.Map }
 
 // A Balancer is the loaded programs and their maps. It acts for the network namespace that it was opened in.
 type Balancer struct {
-	log   *slog.Logger
 	all   map[string]*ebpf.Map
 	maps  maps
 	links map[string]link.Link
@@ -60,16 +56,13 @@ func hooks() map[string]ebpf.AttachType {
 // Open takes over the maps that an earlier agent left pinned, or makes them, and attaches this version's programs in
 // place of an earlier one's without a gap.
 func Open(cfg Config) (_ *Balancer, err error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
-	}
 	if cfg.PinDir == "" {
 		cfg.PinDir = contract.PinDir
 	}
 	if cfg.Cgroup == "" {
 		return nil, errors.New("no control group is given, expected the root of the node's")
 	}
-	b := &Balancer{log: cfg.Log, all: map[string]*ebpf.Map{}, links: map[string]link.Link{}}
+	b := &Balancer{all: map[string]*ebpf.Map{}, links: map[string]link.Link{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.Close())
@@ -100,8 +93,12 @@ func Open(cfg Config) (_ *Balancer, err error) {
 		return nil, fmt.Errorf("load the programs of sockets: %w", err)
 	}
 	defer coll.Close()
+	id, err := cgroupID(cfg.Cgroup)
+	if err != nil {
+		return nil, err
+	}
 	for name, at := range hooks() {
-		if err := b.attach(cfg.Cgroup, linkDir, name, at, coll.Programs[name]); err != nil {
+		if err := b.attach(cfg.Cgroup, id, linkDir, name, at, coll.Programs[name]); err != nil {
 			return nil, fmt.Errorf("attach %s to %s: %w", name, cfg.Cgroup, err)
 		}
 	}

@@ -58,6 +58,15 @@ func Ranges(c *networkingv1.ServiceCIDR) []netip.Prefix {
 func Strip(s *corev1.Service) *corev1.Service {
 	out := &corev1.Service{}
 	out.Namespace, out.Name, out.UID, out.ResourceVersion = s.Namespace, s.Name, s.UID, s.ResourceVersion
+	out.CreationTimestamp = s.CreationTimestamp
+	for _, a := range []string{loadbalancer.AnnotationAlgorithm, loadbalancer.AnnotationAlgorithmCilium} {
+		if v, ok := s.Annotations[a]; ok {
+			if out.Annotations == nil {
+				out.Annotations = map[string]string{}
+			}
+			out.Annotations[a] = v
+		}
+	}
 	for _, l := range []string{loadbalancer.LabelOtherProxy, corev1.IsHeadlessService} {
 		if v, ok := s.Labels[l]; ok {
 			if out.Labels == nil {
@@ -68,7 +77,8 @@ func Strip(s *corev1.Service) *corev1.Service {
 	}
 	out.Spec.Type, out.Spec.Ports = s.Spec.Type, s.Spec.Ports
 	out.Spec.SessionAffinity, out.Spec.SessionAffinityConfig = s.Spec.SessionAffinity, s.Spec.SessionAffinityConfig
-	out.Spec.InternalTrafficPolicy = s.Spec.InternalTrafficPolicy
+	out.Spec.InternalTrafficPolicy, out.Spec.ExternalTrafficPolicy = s.Spec.InternalTrafficPolicy, s.Spec.ExternalTrafficPolicy
+	out.Spec.LoadBalancerSourceRanges, out.Spec.HealthCheckNodePort = s.Spec.LoadBalancerSourceRanges, s.Spec.HealthCheckNodePort
 	out.Spec.ClusterIP, out.Spec.ClusterIPs, out.Spec.ExternalIPs = s.Spec.ClusterIP, s.Spec.ClusterIPs, s.Spec.ExternalIPs
 	for _, i := range s.Status.LoadBalancer.Ingress {
 		out.Status.LoadBalancer.Ingress = append(out.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: i.IP, IPMode: i.IPMode})

@@ -14,7 +14,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "layout.h"
-#include "lb.h"
+#include "lb_socket.h"
 
 #define PASS 1
 #define REFUSE 0

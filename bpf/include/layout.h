@@ -45,6 +45,7 @@ struct weft_bucket {
 };
 
 #define ADDRESS_ENDPOINT (1u << 0) /* held by the endpoint in `slot` */
+#define ADDRESS_HOST (1u << 1)	   /* a device of the host has it: the node's own */
 
 /* weft_addresses[addr]: every address of every ENI of this node. */
 struct weft_address {

@@ -17,13 +17,29 @@
 #define LB_REFUSE (1u << 0)   /* without a backend: refused at once, not left to the stack */
 #define LB_MEMBERS (1u << 1)  /* weft_lb_members has the set's backends */
 #define LB_AFFINITY (1u << 2) /* a client keeps its backend for so many seconds of idleness */
+#define LB_OUTSIDE (1u << 3)  /* whoever comes from outside may use it, with the same backends */
+/* Who comes from outside has backends of its own: those of LB_SCOPE_OUTSIDE. */
+#define LB_OUTSIDE_OWN (1u << 4)
+#define LB_RANGES (1u << 5)   /* for clients of weft_lb_ranges alone */
+#define LB_MAGLEV (1u << 6)   /* packets choose by weft_lb_maglev */
+#define LB_TCP_KEEP (1u << 7) /* reserved */
 
-/* weft_lb_frontends. */
+/* Whose services: of pods and of this node, or of who comes in by an interface. */
+enum weft_lb_scope {
+	LB_SCOPE_CLUSTER = 0,
+	LB_SCOPE_OUTSIDE = 1,
+};
+
+/*
+ * weft_lb_frontends. Address 0 of a family (::ffff:0.0.0.0, ::) stands for every address that is
+ * the node's own; it is asked after the address itself.
+ */
 struct weft_lb_key {
 	struct weft_addr addr;
 	__be16 port;
 	__u8 protocol;
-	__u8 reserved[5];
+	__u8 scope;
+	__u8 reserved[4];
 };
 
 struct weft_lb_frontend {
@@ -53,39 +69,18 @@ struct weft_lb_member {
 	__u16 reserved;
 };
 
-/* weft_lb_affinity, an LRU: which backend a client has, a client being a network namespace. */
-struct weft_lb_client {
-	__u64 netns; /* cookie */
+/* weft_lb_ranges, a longest prefix match: clients of sets with LB_RANGES. */
+struct weft_lb_range {
+	__u32 prefixlen; /* LB_RANGE_FIXED_BITS + 96 + bits of an IPv4 prefix, or + bits of an IPv6
+			    one */
 	__u32 set;
-	__u32 reserved;
+	struct weft_addr addr;
 };
 
-struct weft_lb_choice {
-	struct weft_lb_backend backend;
-	__u64 used; /* CLOCK_MONOTONIC, ns */
-};
+#define LB_RANGE_FIXED_BITS 32
 
-#define LB_SOCKET_PEERS 4
-
-/* What an address that a socket was given stands for. */
-struct weft_lb_peer {
-	struct weft_addr frontend;
-	struct weft_addr backend;
-	__be16 frontend_port;
-	__be16 backend_port;
-	__u32 set;
-	__u32 used; /* weft_lb_socket.uses when it last was; 0: never */
-	__u32 reserved;
-};
-
-/* weft_lb_sockets, with the socket: the last translations of it. */
-struct weft_lb_socket {
-	struct weft_lb_peer peer[LB_SOCKET_PEERS];
-	__u32 uses;
-	__u32 reserved;
-};
-
-#define LB_HOST (1u << 0) /* sockets of the node's own namespace are translated, too */
+#define LB_HOST (1u << 0)	 /* sockets of the node's own namespace are translated, too */
+#define LB_NORTH_SOUTH (1u << 1) /* packets from outside, and to what isn't a cluster's address */
 
 /* weft_lb_config[0]. */
 struct weft_lb_config {
@@ -96,20 +91,10 @@ struct weft_lb_config {
 	__u64 fresh;
 };
 
-enum weft_lb_outcome {
-	LB_TRANSLATED = 0,
-	LB_KEPT = 1,	   /* a datagram to the backend that the socket had */
-	LB_REFUSED = 2,	   /* no backend */
-	LB_LEFT = 3,	   /* no backend, and the stack has the answer */
-	LB_INCOMPLETE = 4, /* the frontend's backends were being written: left to the stack */
-	LB_REVERSED = 5,   /* a backend's address was told as the frontend's */
-	LB_STALE = 6,	   /* no agent looks after the tables: left to the stack */
-	LB_OUTCOMES = 8,
-};
-
 #define LB_FRONTENDS 65536
 #define LB_BACKENDS 262144
-#define LB_CLIENTS 65536
+#define LB_RANGES_MAX 65536
+#define LB_MAGLEV_SETS 16384
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -136,20 +121,6 @@ struct {
 } weft_lb_members SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct weft_lb_client);
-	__type(value, struct weft_lb_choice);
-	__uint(max_entries, LB_CLIENTS);
-} weft_lb_affinity SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__type(key, int);
-	__type(value, struct weft_lb_socket);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-} weft_lb_sockets SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
 	__type(value, struct weft_lb_config);
@@ -157,18 +128,46 @@ struct {
 } weft_lb_config SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct weft_lb_range);
+	__type(value, __u32);
+	__uint(max_entries, LB_RANGES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} weft_lb_ranges SEC(".maps");
+
+/*
+ * Set → its table for choosing by a hash, replaced as a whole: [0] is its size, a prime; then come
+ * the numbers of slots, four of 16 bits in each element. Tables may differ in size.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
 	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, LB_OUTCOMES);
-} weft_lb_outcomes SEC(".maps");
+	__uint(value_size, sizeof(__u32));
+	__uint(max_entries, LB_MAGLEV_SETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__array(
+		values, struct {
+			__uint(type, BPF_MAP_TYPE_ARRAY);
+			__type(key, __u32);
+			__type(value, __u64);
+			__uint(max_entries, 1);
+			__uint(map_flags, BPF_F_INNER_MAP);
+		});
+} weft_lb_maglev SEC(".maps");
 
-static __always_inline void lb_count(__u32 outcome)
+static __always_inline struct weft_lb_config *lb_config(void)
 {
-	__u64 *n = bpf_map_lookup_elem(&weft_lb_outcomes, &outcome);
+	__u32 key = 0;
 
-	if (n)
-		(*n)++;
+	return bpf_map_lookup_elem(&weft_lb_config, &key);
+}
+
+/*
+ * Are the tables as good as kube-proxy's rules? They are all there is if weft does its work.
+ */
+static __always_inline bool lb_fresh(const struct weft_lb_config *config)
+{
+	return config->flags & LB_HOST || bpf_ktime_get_coarse_ns() < config->fresh;
 }
 
 static __always_inline bool lb_same(const struct weft_addr *a, const struct weft_addr *b)
@@ -213,35 +212,4 @@ static __always_inline struct weft_lb_backend *lb_random(const struct weft_lb_fr
 		return be;
 	key.slot = 0;
 	return bpf_map_lookup_elem(&weft_lb_backends, &key);
-}
-
-/* The backend for a client, the one that it has if it keeps it. */
-static __always_inline bool lb_choose(const struct weft_lb_frontend *fe, __u64 client,
-				      struct weft_lb_backend *out)
-{
-	struct weft_lb_client key = {.netns = client, .set = fe->set};
-	struct weft_lb_choice made = {};
-	struct weft_lb_backend *be;
-
-	if (fe->flags & LB_AFFINITY) {
-		struct weft_lb_choice *had = bpf_map_lookup_elem(&weft_lb_affinity, &key);
-		__u64 now = bpf_ktime_get_ns();
-
-		if (had && now - had->used < (__u64)fe->affinity * 1000000000ull &&
-		    lb_member(fe->set, &had->backend.addr, had->backend.port)) {
-			had->used = now;
-			*out = had->backend;
-			return true;
-		}
-		made.used = now;
-	}
-	be = lb_random(fe);
-	if (!be)
-		return false;
-	*out = *be;
-	if (fe->flags & LB_AFFINITY) {
-		made.backend = *be;
-		bpf_map_update_elem(&weft_lb_affinity, &key, &made, BPF_ANY);
-	}
-	return true;
 }

@@ -2,8 +2,10 @@ package socklb
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
@@ -16,7 +18,8 @@ type (
 		Addr     [16]byte
 		Port     [2]byte // network byte order
 		Protocol uint8
-		_        [5]byte
+		Scope    uint8
+		_        [4]byte
 	}
 	frontendValue struct {
 		Set      uint32
@@ -39,6 +42,12 @@ type (
 		Port [2]byte
 		_    [2]byte
 	}
+	// rangeKey is of a longest prefix match; the set is part of the prefix.
+	rangeKey struct {
+		Prefixlen uint32
+		Set       uint32
+		Addr      [16]byte
+	}
 	configValue struct {
 		Host  uint64
 		Flags uint32
@@ -51,8 +60,20 @@ const (
 	flagRefuse   = 1 << 0
 	flagMembers  = 1 << 1
 	flagAffinity = 1 << 2
+	flagOutside  = 1 << 3
+	// Who comes from outside has backends of its own, those of scopeOutside.
+	flagOutsideOwn = 1 << 4
+	flagRanges     = 1 << 5
+	flagMaglev     = 1 << 6
 
-	flagHost = 1 << 0
+	flagHost       = 1 << 0
+	flagNorthSouth = 1 << 1
+
+	scopeCluster = 0
+	scopeOutside = 1
+
+	rangeFixedBits = 32
+	mappedBits     = 96
 )
 
 func portBytes(p uint16) (b [2]byte) {
@@ -88,4 +109,43 @@ func newBackend(a netip.AddrPort) backendValue {
 
 func newMember(set uint32, a netip.AddrPort) memberKey {
 	return memberKey{Addr: a.Addr().As16(), Set: set, Port: portBytes(a.Port())}
+}
+
+// newRange is the key of the clients of a prefix.
+func newRange(set uint32, p netip.Prefix) rangeKey {
+	p = p.Masked()
+	bits := p.Bits()
+	if p.Addr().Is4() {
+		bits += mappedBits
+	}
+	return rangeKey{Prefixlen: uint32(rangeFixedBits + bits), Set: set, Addr: p.Addr().As16()}
+}
+
+// newMaglev is a map with a set's table for choosing by a hash: which slot each hash has. The programs take it
+// from its own size on, so tables of several sizes may be in use at once.
+func newMaglev(slots []uint16) (*ebpf.Map, error) {
+	values := maglevValues(slots)
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: uint32(len(values)),
+		Flags: unix.BPF_F_INNER_MAP})
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]uint32, len(values))
+	for i := range keys {
+		keys[i] = uint32(i)
+	}
+	if _, err := m.BatchUpdate(keys, values, nil); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+// maglevValues are the elements of weft_lb_maglev: the size, then four slots in each.
+func maglevValues(slots []uint16) []uint64 {
+	values := make([]uint64, 1+(len(slots)+3)/4)
+	values[0] = uint64(len(slots))
+	for i, slot := range slots {
+		values[1+i/4] |= uint64(slot) << (16 * (i % 4))
+	}
+	return values
 }

@@ -1,6 +1,8 @@
 package socklb
 
 import (
+	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		socketMapWeftLbFrontends: {keyValue{}, frontendValue{}},
 		socketMapWeftLbBackends:  {slotKey{}, backendValue{}},
 		socketMapWeftLbMembers:   {memberKey{}, uint32(0)},
+		socketMapWeftLbRanges:    {rangeKey{}, uint32(0)},
 		socketMapWeftLbConfig:    {uint32(0), configValue{}},
 		socketMapWeftLbOutcomes:  {uint32(0), uint64(0)},
 	} {
@@ -30,6 +33,43 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 	}
 	if n := int(spec.Maps[socketMapWeftLbOutcomes].MaxEntries); n < len(outcomeNames()) {
 		t.Errorf("C counts %d outcomes, Go names %d", n, len(outcomeNames()))
+	}
+}
+
+func TestMaglevTablesAreReadBack(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make maps")
+	}
+	for _, size := range []int{1, 3, 4, 5, 251} {
+		slots := make([]uint16, size)
+		for i := range slots {
+			slots[i] = uint16(i * 257)
+		}
+		m, err := newMaglev(slots)
+		if err != nil {
+			t.Fatalf("table of %d: %v", size, err)
+		}
+		var n uint64
+		if err := m.Lookup(uint32(0), &n); err != nil || n != uint64(size) {
+			t.Errorf("table of %d: says it has %d (%v)", size, n, err)
+		}
+		for i, want := range slots {
+			var word uint64
+			if err := m.Lookup(uint32(1+i/4), &word); err != nil || uint16(word>>(16*(i%4))) != want {
+				t.Errorf("table of %d: slot of hash %d is %d (%v), expected %d", size, i, uint16(word>>(16*(i%4))), err, want)
+			}
+		}
+		m.Close()
+	}
+}
+
+func TestRangesCoverTheirPrefixAlone(t *testing.T) {
+	for prefix, bits := range map[string]uint32{"10.1.2.3/8": 32 + 96 + 8, "0.0.0.0/0": 32 + 96, "2001:db8::1/32": 32 + 32, "192.0.2.1/32": 32 + 128} {
+		p := netip.MustParsePrefix(prefix)
+		k := newRange(7, p)
+		if k.Prefixlen != bits || k.Set != 7 || netip.AddrFrom16(k.Addr).Unmap() != p.Masked().Addr() {
+			t.Errorf("key of %s is %+v, expected %d bits of set 7", prefix, k, bits)
+		}
 	}
 }
 

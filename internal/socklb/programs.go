@@ -26,7 +26,7 @@ type Config struct {
 }
 
 // maps are those that Go writes or reads.
-type maps struct{ frontends, backends, members, config, outcomes *ebpf.Map }
+type maps struct{ frontends, backends, members, ranges, maglev, config, outcomes *ebpf.Map }
 
 // A Balancer is the loaded programs and their maps. It acts for the network namespace that it was opened in.
 type Balancer struct {
@@ -105,12 +105,15 @@ func Open(cfg Config) (_ *Balancer, err error) {
 	return b, nil
 }
 
+// openMaps opens what is pinned and makes the rest. Most are shared with the programs of packets, which open or make
+// them in the same way (internal/datapath): whoever comes first makes them.
 func (b *Balancer) openMaps(spec *ebpf.CollectionSpec, dir string) error {
 	for name, ms := range spec.Maps {
 		path := filepath.Join(dir, name)
 		m, err := ebpf.LoadPinnedMap(path, nil)
 		switch {
 		case err == nil:
+			ms.MaxEntries = m.MaxEntries() // a map keeps its size
 			if err := ms.Compatible(m); err != nil {
 				return errors.Join(fmt.Errorf("map pinned at %s is another version's: %w", path, err), m.Close())
 			}
@@ -127,7 +130,7 @@ func (b *Balancer) openMaps(spec *ebpf.CollectionSpec, dir string) error {
 		b.all[name] = m
 	}
 	b.maps = maps{b.all[socketMapWeftLbFrontends], b.all[socketMapWeftLbBackends], b.all[socketMapWeftLbMembers],
-		b.all[socketMapWeftLbConfig], b.all[socketMapWeftLbOutcomes]}
+		b.all[socketMapWeftLbRanges], b.all[socketMapWeftLbMaglev], b.all[socketMapWeftLbConfig], b.all[socketMapWeftLbOutcomes]}
 	return nil
 }
 

@@ -20,8 +20,10 @@ const (
 	socketMapWeftLbBackends  = "weft_lb_backends"
 	socketMapWeftLbConfig    = "weft_lb_config"
 	socketMapWeftLbFrontends = "weft_lb_frontends"
+	socketMapWeftLbMaglev    = "weft_lb_maglev"
 	socketMapWeftLbMembers   = "weft_lb_members"
 	socketMapWeftLbOutcomes  = "weft_lb_outcomes"
+	socketMapWeftLbRanges    = "weft_lb_ranges"
 	socketMapWeftLbSockets   = "weft_lb_sockets"
 	socketProgSockConnect4   = "sock_connect4"
 	socketProgSockConnect6   = "sock_connect6"
@@ -93,8 +95,10 @@ type socketMapSpecs struct {
 	WeftLbBackends  *ebpf.MapSpec `ebpf:"weft_lb_backends"`
 	WeftLbConfig    *ebpf.MapSpec `ebpf:"weft_lb_config"`
 	WeftLbFrontends *ebpf.MapSpec `ebpf:"weft_lb_frontends"`
+	WeftLbMaglev    *ebpf.MapSpec `ebpf:"weft_lb_maglev"`
 	WeftLbMembers   *ebpf.MapSpec `ebpf:"weft_lb_members"`
 	WeftLbOutcomes  *ebpf.MapSpec `ebpf:"weft_lb_outcomes"`
+	WeftLbRanges    *ebpf.MapSpec `ebpf:"weft_lb_ranges"`
 	WeftLbSockets   *ebpf.MapSpec `ebpf:"weft_lb_sockets"`
 }
 
@@ -128,8 +132,10 @@ type socketMaps struct {
 	WeftLbBackends  *ebpf.Map `ebpf:"weft_lb_backends"`
 	WeftLbConfig    *ebpf.Map `ebpf:"weft_lb_config"`
 	WeftLbFrontends *ebpf.Map `ebpf:"weft_lb_frontends"`
+	WeftLbMaglev    *ebpf.Map `ebpf:"weft_lb_maglev"`
 	WeftLbMembers   *ebpf.Map `ebpf:"weft_lb_members"`
 	WeftLbOutcomes  *ebpf.Map `ebpf:"weft_lb_outcomes"`
+	WeftLbRanges    *ebpf.Map `ebpf:"weft_lb_ranges"`
 	WeftLbSockets   *ebpf.Map `ebpf:"weft_lb_sockets"`
 }
 
@@ -139,8 +145,10 @@ func (m *socketMaps) Close() error {
 		m.WeftLbBackends,
 		m.WeftLbConfig,
 		m.WeftLbFrontends,
+		m.WeftLbMaglev,
 		m.WeftLbMembers,
 		m.WeftLbOutcomes,
+		m.WeftLbRanges,
 		m.WeftLbSockets,
 	)
 }

@@ -9,7 +9,7 @@ EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 LDFLAGS := -s -w -X github.com/weft-cni/weft/internal/version.Commit=$(COMMIT)
 ARCH ?= $(shell go env GOARCH)
 WALK ?= .
-LANES ?= 2
+LANES ?= 3
 SUITE ?= all
 ONLY ?= .
 TIME ?= 1m
@@ -40,7 +40,7 @@ test: build ## every tier that fits in 45 minutes
 	go run ./test/tiers
 
 e2e: build ## the walkthroughs on the lab: WALK=W1 for one, LANES=1 one after another
-	go test -v -count=1 -timeout 38m -parallel $(LANES) ./test/e2e -walk '$(WALK)'
+	go test -v -count=1 -timeout 38m -parallel 100 ./test/e2e -lanes $(LANES) -walk '$(WALK)'
 
 kernels: deps ## the datapath in the verifiers of 6.1 and 6.12
 	go run ./test/kernels

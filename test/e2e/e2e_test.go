@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +19,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-var walk = flag.String("walk", "", "run the scripts whose name matches this regular expression, ignoring case; none without it")
+var (
+	walk   = flag.String("walk", "", "run the scripts whose name matches this regular expression, ignoring case; none without it")
+	atOnce = flag.Int("lanes", 1, "scripts to run at a time: a lab mostly waits, so others can work beside it")
+)
+
+// longest are the scripts that take longest: they begin first, so that none is left alone at the end.
+func longest() []string { return []string{"why", "recovery", "breaks", "errors"} }
 
 // exitCouldNotRun tells the runner of tiers that this machine can't run the tier.
 const exitCouldNotRun = 77
@@ -47,24 +55,34 @@ func TestWalkthroughs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rank := func(file string) int {
+		if i := slices.Index(longest(), scriptName(file)); i >= 0 {
+			return i
+		}
+		return len(longest())
+	}
+	slices.SortStableFunc(files, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	ran := 0
+	turn := newLanes(*atOnce)
 	for _, f := range files {
-		name := strings.TrimSuffix(filepath.Base(f), ".txtar")
-		if !match.MatchString(name) {
+		if !match.MatchString(scriptName(f)) {
 			continue
 		}
-		// Of two labs side by side one mostly waits while the other works; -parallel says how many.
-		lab := fmt.Sprintf("e%d%c", os.Getpid(), 'a'+ran)
+		number := ran
 		ran++
-		t.Run(name, func(t *testing.T) {
+		t.Run(scriptName(f), func(t *testing.T) {
 			t.Parallel()
-			script(t, root, f, lab)
+			turn.enter(number)
+			t.Cleanup(turn.leave) // after the lab's, which comes later
+			script(t, root, f, fmt.Sprintf("e%d%c", os.Getpid(), 'a'+number))
 		})
 	}
 	if ran == 0 {
 		t.Fatalf("no script of testdata matches %q", *walk)
 	}
 }
+
+func scriptName(file string) string { return strings.TrimSuffix(filepath.Base(file), ".txtar") }
 
 // script runs one file on the lab. However it ends, its lab goes.
 func script(t *testing.T, root, file, lab string) {

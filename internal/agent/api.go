@@ -22,6 +22,7 @@ func (a *agent) serveAPI(ctx context.Context) error {
 	s.JSON("GET /v1/peers", func(*http.Request) (any, error) { return a.peerReport() })
 	a.registerWhy(s)
 	a.registerInspect(s)
+	a.registerServices(s)
 	return s.Serve(ctx, a.paths.api())
 }
 

@@ -20,6 +20,7 @@ type Balancer interface {
 	Prune() error
 	Freshen(time.Duration) error
 	Stats() (socklb.Stats, error)
+	Held() (socklb.State, error)
 	Close() error
 }
 

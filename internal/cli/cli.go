@@ -54,6 +54,7 @@ func New(deps Deps) *cobra.Command {
 		newMonitor(e),
 		newWhy(e),
 		newDatapath(e),
+		newService(e),
 		connectivity.NewCommand(e.cluster.Config, "ghcr.io/weft-cni/probe:"+version.Version),
 	)
 	return root

@@ -1,0 +1,294 @@
+package agent
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weft-cni/weft/internal/agentapi"
+	"github.com/weft-cni/weft/internal/inspect"
+	"github.com/weft-cni/weft/internal/loadbalancer"
+	"github.com/weft-cni/weft/internal/socklb"
+)
+
+// registerServices answers how services are on this node.
+func (a *agent) registerServices(s *agentapi.Server) {
+	s.Stream("GET /v1/services", func(r *http.Request, send func(any) error) error {
+		all, err := a.frontends()
+		if err != nil {
+			return err
+		}
+		target, err := wantedTarget(r.URL.Query().Get("of"), true)
+		if err != nil {
+			return err
+		}
+		for _, f := range a.matching(all, target) {
+			if err := send(f.Frontend); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	s.JSON("GET /v1/services/explain", func(r *http.Request) (any, error) {
+		return ask(a, r, func(f frontend, c asker) (inspect.Explanation, error) { return a.explainService(f, c), nil })
+	})
+	s.JSON("GET /v1/services/trace", func(r *http.Request) (any, error) {
+		state, err := a.balance.held()
+		if err != nil {
+			return nil, err
+		}
+		return ask(a, r, func(f frontend, c asker) (inspect.Trace, error) { return a.traceService(f, c, state), nil })
+	})
+}
+
+func wantedTarget(text string, any bool) (inspect.Target, error) {
+	if text == "" && any {
+		return inspect.Target{}, nil
+	}
+	t, err := inspect.ParseTarget(text)
+	if err != nil {
+		return t, agentapi.BadRequest("%v", err)
+	}
+	return t, nil
+}
+
+// ask answers a question about each frontend that is meant, for the client that is meant.
+func ask[T any](a *agent, r *http.Request, one func(frontend, asker) (T, error)) ([]T, error) {
+	q := r.URL.Query()
+	target, err := wantedTarget(q.Get("of"), false)
+	if err != nil {
+		return nil, err
+	}
+	all, err := a.frontends()
+	if err != nil {
+		return nil, err
+	}
+	c := asker{words: q.Get("from"), host: q.Get("host") != "", outside: q.Get("outside") != ""}
+	met := c.meets(a.matching(all, target))
+	if len(met) == 0 {
+		return nil, agentapi.NotFound("node %s has no frontend %s for clients %s; weft service list --node %s shows those that there are", a.Node, target, c.side(), a.Node)
+	}
+	var out []T
+	for _, f := range met {
+		v, err := one(f, c)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// asker is who asks for a service.
+type asker struct {
+	words         string
+	host, outside bool
+}
+
+func (c asker) side() string {
+	if c.outside {
+		return clientsOutside
+	}
+	return clientsInside
+}
+
+// meets are the frontends that this client's packets meet.
+func (c asker) meets(all []frontend) []frontend {
+	return slices.DeleteFunc(slices.Clone(all), func(f frontend) bool { return f.Clients != c.side() && f.Clients != clientsBoth })
+}
+
+// Whose frontends there are.
+const (
+	clientsInside  = "inside"
+	clientsOutside = "outside"
+	clientsBoth    = "inside and outside"
+)
+
+// A frontend is one with what it was made from.
+type frontend struct {
+	inspect.Frontend
+	service loadbalancer.Name
+	from    *loadbalancer.Frontend // nil: nobody wants it
+	at      loadbalancer.Address
+}
+
+// frontends are all that this node should have or has, sorted. None are told before all are known.
+func (a *agent) frontends() ([]frontend, error) {
+	if err := a.whenServing(); err != nil {
+		return nil, err
+	}
+	if !a.services.known() {
+		return nil, agentapi.Unavailable("the agent of %s doesn't know all services yet: the API server hasn't told it; see weft status", a.Node)
+	}
+	state, err := a.balance.held()
+	if err != nil {
+		return nil, err
+	}
+	failed, problem := a.balance.failed(), ""
+	if state == nil {
+		problem = "this node's maps of services aren't open: " + a.balance.whyNone()
+		state = &socklb.State{}
+	}
+	var out []frontend
+	for _, c := range a.balance.table.Look(a.here()) {
+		for _, f := range c.Frontends {
+			one := frontend{service: c.Service, from: &f, at: f.Address}
+			one.Frontend = inspect.Frontend{Node: a.Node, Service: c.Service.String(), Port: f.Port, Kind: "ClusterIP", Address: f.Address.String(),
+				Clients: clientsInside, Wanted: newBalanced(socklb.Expected(f)), Problem: problem}
+			if why, ok := failed[c.Service]; ok {
+				one.Problem = "the agent couldn't write it: " + why
+			}
+			if h, ok := state.Frontends[f.Address]; ok {
+				one.Held = newBalanced(h)
+				delete(state.Frontends, f.Address)
+			}
+			one.Compare()
+			out = append(out, one)
+		}
+	}
+	for at, h := range state.Frontends {
+		one := frontend{at: at}
+		one.Frontend = inspect.Frontend{Node: a.Node, Kind: "unknown", Address: at.String(), Clients: clientsInside, Held: newBalanced(h)}
+		one.Compare()
+		out = append(out, one)
+	}
+	slices.SortStableFunc(out, func(a, b frontend) int { return inspect.CompareFrontends(a.Frontend, b.Frontend) })
+	return out, nil
+}
+
+func newBalanced(h socklb.Held) *inspect.Balance {
+	b := &inspect.Balance{Backends: []string{}, Flags: h.Flags, AffinitySeconds: int(h.Affinity / time.Second)}
+	for _, x := range h.Backends {
+		b.Backends = append(b.Backends, x.String())
+	}
+	return b
+}
+
+// matching are those that are meant; with none in particular, all. An address of this node's own that no service has
+// stands for the frontends that every address of the node has.
+func (a *agent) matching(all []frontend, t inspect.Target) []frontend {
+	if t == (inspect.Target{}) {
+		return all
+	}
+	pick := func(at netip.AddrPort) []frontend {
+		var out []frontend
+		for _, f := range all {
+			switch {
+			case t.Protocol != "" && t.Protocol != string(f.at.Protocol):
+			case at.IsValid() && f.at.AddrPort == at, t.Named(f.service.Namespace, f.service.Name, f.Port, f.at.Port(), string(f.at.Protocol)):
+				out = append(out, f)
+			}
+		}
+		return out
+	}
+	out := pick(t.Address)
+	if len(out) == 0 && t.Address.IsValid() && a.owns(t.Address.Addr()) {
+		wildcard := netip.IPv6Unspecified()
+		if t.Address.Addr().Is4() {
+			wildcard = netip.IPv4Unspecified()
+		}
+		out = pick(netip.AddrPortFrom(wildcard, t.Address.Port()))
+	}
+	return out
+}
+
+// owns tells whether an address is the node's itself.
+func (a *agent) owns(addr netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return addr.IsLoopback() || addr == a.view.nodeAddress()
+}
+
+func (a *agent) explainService(f frontend, c asker) inspect.Explanation {
+	n := a.here()
+	out := inspect.Explanation{Node: a.Node, Zone: n.Zone, Client: c.words, Frontend: f.Frontend, Endpoints: []loadbalancer.Verdict{}}
+	if out.Client == "" {
+		out.Client = "any pod"
+	}
+	if f.from == nil {
+		out.Nobody = "no service has this frontend: the maps have it from before"
+		return out
+	}
+	s, endpoints := a.balance.table.Of(f.service)
+	if s == nil {
+		out.Nobody = "the service is gone"
+		return out
+	}
+	out.Endpoints = append(out.Endpoints, loadbalancer.Explain(n, s, endpoints, *f.from)...)
+	out.Nobody = loadbalancer.Nobody(out.Endpoints)
+	names := a.names()
+	for i, v := range out.Endpoints {
+		if at, err := netip.ParseAddrPort(v.Endpoint); err == nil {
+			out.Endpoints[i].Pod = names.Address(at.Addr().Unmap())
+		}
+	}
+	return out
+}
+
+func (a *agent) traceService(f frontend, c asker, state *socklb.State) inspect.Trace {
+	x := a.explainService(f, c)
+	facts := inspect.TraceFacts{
+		Node: a.Node, From: x.Client, HostNetwork: c.host, Outside: c.outside, Protocol: string(f.at.Protocol), Frontend: f.Frontend, Nobody: x.Nobody,
+		KubeProxy: inspect.KubeProxyNames(f.service.Namespace, f.service.Name, f.Port, string(f.at.Protocol), c.outside),
+	}
+	if state == nil {
+		facts.NoSockets = a.balance.whyNone()
+	} else {
+		facts.Sockets, facts.HostSockets, facts.Fresh = true, state.Host, state.Fresh
+	}
+	names := a.names()
+	a.mu.Lock()
+	own := a.view.nodeAddress()
+	a.mu.Unlock()
+	facts.NodeAddress = own.String()
+	for _, e := range a.manager.Endpoints() {
+		if e.Pod == c.words {
+			facts.SourceENI = e.ENI
+		}
+	}
+	for _, b := range f.Has().Backends {
+		at, err := netip.ParseAddrPort(b)
+		if err != nil {
+			continue
+		}
+		one := inspect.TraceBackend{Address: b, Pod: names.Address(at.Addr()), Where: inspect.Elsewhere}
+		switch {
+		case one.Pod != "":
+			one.Where = inspect.Here
+		case at.Addr() == own:
+			one.Where = inspect.Itself
+		}
+		facts.Backends = append(facts.Backends, one)
+	}
+	return inspect.Follow(facts)
+}
+
+// held is what the maps have; nil: there are none.
+func (b *balance) held() (*socklb.State, error) {
+	b.mu.Lock()
+	lb := b.lb
+	b.mu.Unlock()
+	if lb == nil {
+		return nil, nil
+	}
+	s, err := lb.Held()
+	if err != nil {
+		return nil, fmt.Errorf("maps of services: %w", err)
+	}
+	return &s, nil
+}
+
+func (b *balance) whyNone() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.why
+}
+
+// known tells whether the API server has told of every service.
+func (s *services) known() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.synced
+}

@@ -1,0 +1,111 @@
+package agent
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/weft-cni/weft/internal/inspect"
+	"github.com/weft-cni/weft/internal/nodenet/nstest"
+)
+
+func (r *rig) frontends(of string) map[string]inspect.Frontend {
+	r.t.Helper()
+	out := map[string]inspect.Frontend{}
+	for _, f := range lines[inspect.Frontend](r, "/v1/services?"+url.Values{"of": {of}}.Encode()) {
+		out[f.Service+" "+f.Address] = f
+	}
+	return out
+}
+
+// The agent tells its table, the maps beside it, what each endpoint is to a client, and the way there.
+func TestServicesAreTold(t *testing.T) {
+	r := newRig(t)
+	r.giveCgroup()
+	r.start()
+	if _, bad, err := r.ask("/v1/services"); !errors.Is(err, ErrTold) || !strings.Contains(bad, "doesn't know all services yet") {
+		t.Errorf("before the API server told: found %v, %s", err, bad)
+	}
+	web := r.add("web")
+	r.setBalanced(map[string]int{"a": 3})
+	r.awaitBalanced(1, 3)
+	nstest.Eventually(t, 30*time.Second, "the services are told", func() error {
+		_, _, err := r.ask("/v1/services")
+		return err
+	})
+	const name = "default/a 10.100.0.1:80/TCP"
+	if f := r.frontends("")[name]; f.State != inspect.OK || len(f.Held.Backends) != 3 || f.Kind != "ClusterIP" {
+		t.Errorf("found %+v, expected three backends, as they should be", f)
+	}
+	for of, want := range map[string]int{"default/a": 1, "a:80/tcp": 1, "10.100.0.1:80": 1, "10.100.0.1:81": 0, "default/b": 0, "a:80/udp": 0} {
+		if got := r.frontends(of); len(got) != want {
+			t.Errorf("%s: found %v, expected %d", of, got, want)
+		}
+	}
+	x := answer[[]inspect.Explanation](r, "/v1/services/explain?of=default/a")
+	if len(x) != 1 || len(x[0].Endpoints) != 3 || !x[0].Endpoints[0].Chosen || x[0].Nobody != "" {
+		t.Errorf("found %+v, expected three endpoints that may be chosen", x)
+	}
+	for host, by := range map[string]inspect.By{"": inspect.BySocket, "&host=1": inspect.ByKubeProxy} {
+		way := answer[[]inspect.Trace](r, "/v1/services/trace?of=default/a&from=shop/web"+host)
+		if len(way) != 1 || way[0].By != by || len(way[0].Backends) != 3 || host == "" && !strings.Contains(way[0].Words(), "out by ENI eni-") {
+			t.Errorf("from %s%s: found %+v, expected by %s", web.addr, host, way, by)
+		}
+	}
+	for path, want := range map[string]string{
+		"/v1/services/explain?of=default/nothing": "has no frontend default/nothing for clients inside",
+		"/v1/services/explain?of=":                "expected a frontend such as",
+		"/v1/services/trace?of=10.100.0.1":        "without a port",
+	} {
+		if _, bad, err := r.ask(path); !errors.Is(err, ErrTold) || !strings.Contains(bad, want) {
+			t.Errorf("%s: found %v, %s; expected %q", path, err, bad, want)
+		}
+	}
+}
+
+// What the maps have otherwise is told.
+func TestServicesThatDiffer(t *testing.T) {
+	r := newRig(t)
+	r.giveCgroup()
+	r.setBalanced(map[string]int{"a": 2, "b": 1})
+	r.start()
+	r.awaitBalanced(2, 3)
+	r.spoil("weft_lb_backends")
+	nstest.Eventually(t, 30*time.Second, "the difference is told", func() error {
+		bad := 0
+		for _, f := range r.frontends("") {
+			if f.State == inspect.Differs {
+				bad++
+			}
+		}
+		if bad != 1 {
+			return errors.New("no frontend differs")
+		}
+		return nil
+	})
+	r.spoil("weft_lb_frontends")
+	missing := 0
+	for _, f := range r.frontends("") {
+		if f.State == inspect.Missing {
+			missing++
+		}
+	}
+	if missing != 1 {
+		t.Errorf("found %d missing frontends, expected one", missing)
+	}
+}
+
+// spoil removes the first entry of a pinned map, behind the agent's back.
+func (r *rig) spoil(name string) {
+	r.t.Helper()
+	m, err := ebpf.LoadPinnedMap(r.bpf+"/maps/"+name, nil)
+	r.must(err)
+	defer m.Close()
+	key, err := m.NextKeyBytes(nil)
+	r.must(err)
+	r.must(m.Delete(key))
+}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -106,6 +107,16 @@ const (
 	clientsBoth    = "inside and outside"
 )
 
+func clients(f loadbalancer.Frontend) string {
+	switch {
+	case f.Scope == loadbalancer.Outside:
+		return clientsOutside
+	case f.Outside:
+		return clientsBoth
+	}
+	return clientsInside
+}
+
 // A frontend is one with what it was made from.
 type frontend struct {
 	inspect.Frontend
@@ -133,24 +144,28 @@ func (a *agent) frontends() ([]frontend, error) {
 	}
 	var out []frontend
 	for _, c := range a.balance.table.Look(a.here()) {
+		problems := map[loadbalancer.Address]string{}
+		for _, p := range c.Problems {
+			problems[p.Address] = p.Reason
+		}
 		for _, f := range c.Frontends {
 			one := frontend{service: c.Service, from: &f, at: f.Address}
-			one.Frontend = inspect.Frontend{Node: a.Node, Service: c.Service.String(), Port: f.Port, Kind: "ClusterIP", Address: f.Address.String(),
-				Clients: clientsInside, Wanted: newBalanced(socklb.Expected(f)), Problem: problem}
+			one.Frontend = inspect.Frontend{Node: a.Node, Service: c.Service.String(), Port: f.Port, Kind: f.Kind.String(), Address: f.Address.String(),
+				Clients: clients(f), Wanted: newBalanced(socklb.Expected(f)), Problem: cmp.Or(problem, problems[f.Address])}
 			if why, ok := failed[c.Service]; ok {
 				one.Problem = "the agent couldn't write it: " + why
 			}
-			if h, ok := state.Frontends[f.Address]; ok {
+			if h, ok := state.Frontends[f.Key()]; ok {
 				one.Held = newBalanced(h)
-				delete(state.Frontends, f.Address)
+				delete(state.Frontends, f.Key())
 			}
 			one.Compare()
 			out = append(out, one)
 		}
 	}
-	for at, h := range state.Frontends {
-		one := frontend{at: at}
-		one.Frontend = inspect.Frontend{Node: a.Node, Kind: "unknown", Address: at.String(), Clients: clientsInside, Held: newBalanced(h)}
+	for key, h := range state.Frontends {
+		one := frontend{at: key.Address}
+		one.Frontend = inspect.Frontend{Node: a.Node, Kind: "unknown", Address: key.Address.String(), Clients: clients(loadbalancer.Frontend{Scope: key.Scope}), Held: newBalanced(h)}
 		one.Compare()
 		out = append(out, one)
 	}
@@ -213,7 +228,9 @@ func (a *agent) explainService(f frontend, c asker) inspect.Explanation {
 	}
 	s, endpoints := a.balance.table.Of(f.service)
 	if s == nil {
-		out.Nobody = "the service is gone"
+		if f.from.Kind != loadbalancer.KindHostPort {
+			out.Nobody = "the service is gone"
+		}
 		return out
 	}
 	out.Endpoints = append(out.Endpoints, loadbalancer.Explain(n, s, endpoints, *f.from)...)

@@ -77,9 +77,13 @@ func Explain(n Node, s *corev1.Service, endpoints []*discoveryv1.EndpointSlice, 
 	return x.all
 }
 
-// localOnly tells whether the frontend's clients reach endpoints of their own node alone.
+// localOnly tells whether the frontend's clients reach endpoints of their own node alone: those inside by the internal
+// traffic policy, which is about ClusterIPs, those outside by the external one, which is about all other addresses.
 func localOnly(s *corev1.Service, f Frontend) bool {
-	return s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
+	if f.Kind == ClusterIP {
+		return s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
+	}
+	return f.Scope == Outside && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
 // explanation is made in two steps: what an endpoint is by itself, then what it is among the others. Those that
@@ -158,8 +162,9 @@ func stateOf(c discoveryv1.EndpointConditions) string {
 // decide is about those that are in question.
 func (x *explanation) decide() {
 	ready := x.anyIs(stateReady)
-	byNode := ready && !x.local && x.hinted(func(v Verdict) []string { return v.Nodes }, x.node.Name)
-	byZone := ready && !x.local && !byNode && x.node.Zone != "" && x.hinted(func(v Verdict) []string { return v.Zones }, x.node.Zone)
+	hints := ready && !x.local && !x.node.Settings.WithoutHints
+	byNode := hints && x.hinted(func(v Verdict) []string { return v.Nodes }, x.node.Name)
+	byZone := hints && !byNode && x.node.Zone != "" && x.hinted(func(v Verdict) []string { return v.Zones }, x.node.Zone)
 	for i := range x.all {
 		v := &x.all[i]
 		switch {

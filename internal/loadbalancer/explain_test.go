@@ -1,7 +1,6 @@
 package loadbalancer
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -23,16 +22,27 @@ func chosen(all []Verdict) []netip.AddrPort {
 	return slices.Compact(out)
 }
 
-// What is told of each endpoint is what Resolve does with it, for whatever services and slices.
+// What is told of each endpoint is what Resolve does with it, for whatever services, slices and nodes.
 func TestExplainAgreesWithResolve(t *testing.T) {
+	looked, nobody := 0, 0
 	for seed := range uint64(20000) {
 		r := rand.New(rand.NewPCG(seed, 7))
-		n := Node{Name: fmt.Sprint("n", r.IntN(3)), Zone: []string{"", "a", "b"}[r.IntN(3)]}
-		s, all := randomService(r)
-		for _, f := range Resolve(n, s, all) {
-			told := Explain(n, s, all, f)
+		w := randomWorld(r)
+		w.node.Settings.WithoutHints = r.IntN(4) == 0
+		for _, es := range w.slices {
+			switch {
+			case r.IntN(10) == 0 && len(es.Endpoints) > 0:
+				es.Endpoints[0].Addresses = nil
+			case r.IntN(10) == 0 && len(es.Endpoints) > 0:
+				es.Endpoints[0].Addresses = []string{"nonsense"}
+			case r.IntN(10) == 0:
+				es.Ports[0].Name = ptr("other")
+			}
+		}
+		for _, f := range Resolve(w.node, w.service, w.slices) {
+			told := Explain(w.node, w.service, w.slices, f)
 			if got := chosen(told); !slices.Equal(got, f.Backends) {
-				t.Fatalf("seed %d: %s on %+v: told %v, resolved %v: %+v", seed, f.Address, n, got, f.Backends, told)
+				t.Fatalf("seed %d: %s (%s, %s) on %+v: told %v, resolved %v: %+v", seed, f.Key(), f.Kind, f.Scope, w.node, got, f.Backends, told)
 			}
 			for _, v := range told {
 				if v.Reason == "" || v.State == "" || v.Chosen != (v.Reason == Choosable || v.Reason == LastResort) {
@@ -42,44 +52,34 @@ func TestExplainAgreesWithResolve(t *testing.T) {
 			if why := Nobody(told); (why == "") != (len(f.Backends) > 0) {
 				t.Fatalf("seed %d: %d backends, and nobody because %q", seed, len(f.Backends), why)
 			}
+			if looked++; len(f.Backends) == 0 {
+				nobody++
+			}
 		}
+	}
+	if looked < 20000 || nobody < 1000 || nobody > looked*9/10 {
+		t.Errorf("%d frontends, %d of them without a backend: too few to mean anything", looked, nobody)
 	}
 }
 
-// randomService has slices of both families, with and without the port, and endpoints in every state.
-func randomService(r *rand.Rand) (*corev1.Service, []*discoveryv1.EndpointSlice) {
-	s := service(func(s *corev1.Service) {
-		if r.IntN(3) == 0 {
-			s.Spec.ClusterIPs = []string{"172.20.0.10", "fd00:1::10"}
+func TestLook(t *testing.T) {
+	tab := NewTable()
+	tab.SetService(service(nil))
+	tab.SetSlice(endpointSlice("s1", 8080, endpoint("10.0.0.1")))
+	for range 2 { // it takes nothing away
+		if got := tab.Look(here); len(got) != 1 || len(got[0].Frontends) != 1 || len(got[0].Frontends[0].Backends) != 1 {
+			t.Fatalf("found %+v, expected one frontend with one backend", got)
 		}
-		if r.IntN(3) == 0 {
-			local := corev1.ServiceInternalTrafficPolicyLocal
-			s.Spec.InternalTrafficPolicy = &local
-		}
-	})
-	hinted := r.IntN(3)
-	var all []*discoveryv1.EndpointSlice
-	for i := range r.IntN(4) {
-		es := endpointSlice(fmt.Sprint(i), int32(8080+r.IntN(2)))
-		if r.IntN(4) == 0 {
-			es.AddressType = discoveryv1.AddressTypeIPv6
-		}
-		if r.IntN(6) == 0 {
-			es.Ports[0].Name = ptr("other")
-		}
-		for j := range r.IntN(5) {
-			e := randomEndpoint(r, i*10+j, hinted)
-			if es.AddressType == discoveryv1.AddressTypeIPv6 && r.IntN(8) > 0 {
-				e.Addresses = []string{fmt.Sprintf("fd00:2::%d", i*10+j+1)}
-			}
-			if r.IntN(20) == 0 {
-				e.Addresses = nil
-			}
-			es.Endpoints = append(es.Endpoints, e)
-		}
-		all = append(all, es)
 	}
-	return s, all
+	if got := took(tab); got["web"] != 1 {
+		t.Errorf("taken %v, expected the service with its backend", got)
+	}
+	if s, endpoints := tab.Of(Name{"default", "web"}); s == nil || len(endpoints) != 1 {
+		t.Errorf("found %v, %v, expected the service and its slice", s, endpoints)
+	}
+	if s, _ := tab.Of(Name{"default", "db"}); s != nil {
+		t.Errorf("found %v, expected none", s)
+	}
 }
 
 func TestExplain(t *testing.T) {

@@ -22,7 +22,7 @@ type Held struct {
 
 // A State is what is in the maps.
 type State struct {
-	Frontends map[loadbalancer.Address]Held
+	Frontends map[loadbalancer.Key]Held
 	// Host: sockets of the node's own namespace are connected, too.
 	Host bool
 	// Fresh: the tables were said to be right, and that is so still.
@@ -52,7 +52,7 @@ func flagNames(flags uint32) []string {
 func (b *Balancer) Held() (State, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := State{Frontends: map[loadbalancer.Address]Held{}}
+	out := State{Frontends: map[loadbalancer.Key]Held{}}
 	var config configValue
 	if err := b.maps.config.Lookup(uint32(0), &config); err != nil {
 		return out, fmt.Errorf("read %s: %w", socketMapWeftLbConfig, err)
@@ -73,7 +73,7 @@ func (b *Balancer) Held() (State, error) {
 			h.Backends = append(h.Backends, slots[slotKey{v.Set, i}])
 		}
 		slices.SortFunc(h.Backends, netip.AddrPort.Compare)
-		out.Frontends[k.address()] = h
+		out.Frontends[loadbalancer.Key{Address: k.address()}] = h
 	})
 	if err != nil {
 		return out, fmt.Errorf("read %s: %w", socketMapWeftLbFrontends, err)

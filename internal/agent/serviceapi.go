@@ -144,10 +144,7 @@ func (a *agent) frontends() ([]frontend, error) {
 	}
 	var out []frontend
 	for _, c := range a.balance.table.Look(a.here()) {
-		problems := map[loadbalancer.Address]string{}
-		for _, p := range c.Problems {
-			problems[p.Address] = p.Reason
-		}
+		problems := problemsOf(c.Problems)
 		for _, f := range c.Frontends {
 			one := frontend{service: c.Service, from: &f, at: f.Address}
 			one.Frontend = inspect.Frontend{Node: a.Node, Service: c.Service.String(), Port: f.Port, Kind: f.Kind.String(), Address: f.Address.String(),
@@ -162,6 +159,7 @@ func (a *agent) frontends() ([]frontend, error) {
 			one.Compare()
 			out = append(out, one)
 		}
+		out = append(out, a.unserved(c)...)
 	}
 	for key, h := range state.Frontends {
 		one := frontend{at: key.Address}
@@ -171,6 +169,34 @@ func (a *agent) frontends() ([]frontend, error) {
 	}
 	slices.SortStableFunc(out, func(a, b frontend) int { return inspect.CompareFrontends(a.Frontend, b.Frontend) })
 	return out, nil
+}
+
+// problemsOf are the first of each frontend.
+func problemsOf(all []loadbalancer.Problem) map[loadbalancer.Address]string {
+	out := map[loadbalancer.Address]string{}
+	for _, p := range all {
+		if _, ok := out[p.Address]; !ok {
+			out[p.Address] = p.Reason
+		}
+	}
+	return out
+}
+
+// unserved is what a service asks for without having a frontend of it.
+func (a *agent) unserved(c loadbalancer.Change) []frontend {
+	var out []frontend
+	for _, p := range c.Problems {
+		if slices.ContainsFunc(c.Frontends, func(f loadbalancer.Frontend) bool { return f.Address == p.Address }) {
+			continue
+		}
+		one := frontend{service: c.Service, at: p.Address}
+		one.Frontend = inspect.Frontend{Node: a.Node, Service: c.Service.String(), Kind: "none", Clients: "nobody", State: inspect.Unserved, Problem: p.Reason}
+		if p.Address.IsValid() {
+			one.Address = p.Address.String()
+		}
+		out = append(out, one)
+	}
+	return out
 }
 
 func newBalanced(h socklb.Held) *inspect.Balance {
@@ -253,7 +279,7 @@ func (a *agent) traceService(f frontend, c asker, state *socklb.State) inspect.T
 	if state == nil {
 		facts.NoSockets = a.balance.whyNone()
 	} else {
-		facts.Sockets, facts.HostSockets, facts.Fresh = true, state.Host, state.Fresh
+		facts.Sockets, facts.HostSockets, facts.NorthSouth, facts.Fresh = true, state.Host, state.NorthSouth, state.Fresh
 	}
 	names := a.names()
 	a.mu.Lock()

@@ -27,6 +27,9 @@ type Frontend struct {
 	Problem string `json:"problem,omitempty"`
 }
 
+// Unserved is the state of what a service asks for and doesn't get.
+const Unserved State = "not served"
+
 // A Balance is who may answer at a frontend, and how one of them is chosen.
 type Balance struct {
 	Backends []string `json:"backends"`
@@ -162,7 +165,7 @@ func DrawFrontends(out io.Writer, all []Frontend, nodes bool) error {
 		if f.Problem != "" {
 			state += ": " + f.Problem
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", orNone(f.Service), orNone(f.Port), f.Kind, f.Address, f.Clients, len(has.Backends), orNone(strings.Join(has.Flags, ",")), state)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", orNone(f.Service), orNone(f.Port), f.Kind, orNone(f.Address), f.Clients, len(has.Backends), orNone(strings.Join(has.Flags, ",")), state)
 	}
 	return t.Flush()
 }
@@ -184,7 +187,7 @@ func DrawFrontend(out io.Writer, f Frontend, nodes bool) {
 	if f.Port != "" {
 		port = " port " + f.Port
 	}
-	fmt.Fprintf(out, "%s%s%s  %s  %s, for clients %s: %s\n", where, orNone(f.Service), port, f.Address, f.Kind, f.Clients, f.State)
+	fmt.Fprintf(out, "%s%s%s  %s  %s, for clients %s: %s\n", where, orNone(f.Service), port, orNone(f.Address), f.Kind, f.Clients, f.State)
 	if has := f.Has(); has != nil {
 		if len(has.Flags) > 0 {
 			fmt.Fprintf(out, "  flags    %s\n", strings.Join(has.Flags, ", "))
@@ -202,7 +205,7 @@ func DrawFrontend(out io.Writer, f Frontend, nodes bool) {
 	for _, d := range f.Differences() {
 		fmt.Fprintf(out, "  differs  found %s, expected %s -> %s\n", d.Found, d.Expected, d.Do)
 	}
-	if f.Problem != "" && f.State == OK {
+	if f.Problem != "" && len(f.Differences()) == 0 {
 		fmt.Fprintf(out, "  problem  %s\n", f.Problem)
 	}
 }

@@ -23,8 +23,8 @@ type Held struct {
 // A State is what is in the maps.
 type State struct {
 	Frontends map[loadbalancer.Key]Held
-	// Host: sockets of the node's own namespace are connected, too.
-	Host bool
+	// Host: sockets of the node's own namespace are connected, too. NorthSouth: packets from outside are translated.
+	Host, NorthSouth bool
 	// Fresh: the tables were said to be right, and that is so still.
 	Fresh bool
 }
@@ -35,7 +35,7 @@ func Expected(f loadbalancer.Frontend) Held {
 }
 
 func flagNames(flags uint32) []string {
-	names, out := []string{"refuse", "members", "affinity"}, []string{}
+	names, out := []string{"refuse", "members", "affinity", "outside", "outside-own", "source-ranges", "maglev"}, []string{}
 	for i := range 32 {
 		switch {
 		case flags&(1<<i) == 0:
@@ -61,7 +61,7 @@ func (b *Balancer) Held() (State, error) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return out, fmt.Errorf("clock: %w", err)
 	}
-	out.Host, out.Fresh = config.Flags&flagHost != 0, config.Fresh > uint64(now.Nano())
+	out.Host, out.NorthSouth, out.Fresh = config.Flags&flagHost != 0, config.Flags&flagNorthSouth != 0, config.Fresh > uint64(now.Nano())
 	slots := map[slotKey]netip.AddrPort{}
 	err := walk(b.maps.backends, func(k slotKey, v backendValue) { slots[k] = addrPort(v.Addr, v.Port) })
 	if err != nil {
@@ -73,7 +73,7 @@ func (b *Balancer) Held() (State, error) {
 			h.Backends = append(h.Backends, slots[slotKey{v.Set, i}])
 		}
 		slices.SortFunc(h.Backends, netip.AddrPort.Compare)
-		out.Frontends[loadbalancer.Key{Address: k.address()}] = h
+		out.Frontends[loadbalancer.Key{Address: k.address(), Scope: loadbalancer.Scope(k.Scope)}] = h
 	})
 	if err != nil {
 		return out, fmt.Errorf("read %s: %w", socketMapWeftLbFrontends, err)

@@ -65,9 +65,13 @@ const (
 	flagOutsideOwn = 1 << 4
 	flagRanges     = 1 << 5
 	flagMaglev     = 1 << 6
+	// With flagRanges: the node's own address is within them.
+	flagRangesHost = 1 << 8
 
 	flagHost       = 1 << 0
 	flagNorthSouth = 1 << 1
+	flagHostOnly   = 1 << 2
+	flagGuard      = 1 << 3
 
 	scopeCluster = 0
 	scopeOutside = 1

@@ -23,6 +23,24 @@ type Config struct {
 	Cgroup string
 	// HostToo has the node's own sockets connected, not only those of other network namespaces.
 	HostToo bool
+	// HostOnly leaves pods' sockets to the programs of packets.
+	HostOnly bool
+	// NorthSouth has the programs serve what isn't a ClusterIP, too.
+	NorthSouth bool
+	// GuardNodePorts keeps the node's own processes from listening where a node port is served.
+	GuardNodePorts bool
+	// MaglevSize is that of Maglev's tables, a prime; 0: DefaultMaglevSize.
+	MaglevSize int
+}
+
+func (c Config) flags() uint32 {
+	var flags uint32
+	for flag, is := range map[uint32]bool{flagHost: c.HostToo, flagHostOnly: c.HostOnly, flagNorthSouth: c.NorthSouth, flagGuard: c.GuardNodePorts} {
+		if is {
+			flags |= flag
+		}
+	}
+	return flags
 }
 
 // maps are those that Go writes or reads.
@@ -81,11 +99,14 @@ func Open(cfg Config) (_ *Balancer, err error) {
 	if err := b.openMaps(spec, mapDir); err != nil {
 		return nil, err
 	}
-	b.table = newTable(stores{b.maps.frontends, b.maps.backends, b.maps.members})
+	if cfg.MaglevSize == 0 {
+		cfg.MaglevSize = DefaultMaglevSize
+	}
+	b.table = newTable(stores{b.maps.frontends, b.maps.backends, b.maps.members, b.maps.ranges, maglevMap{b.maps.maglev}}, cfg.MaglevSize)
 	if err := b.table.recover(b.maps); err != nil {
 		return nil, err
 	}
-	if err := b.configure(cfg.HostToo); err != nil {
+	if err := b.configure(cfg.flags()); err != nil {
 		return nil, err
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: b.all})
@@ -135,7 +156,7 @@ func (b *Balancer) openMaps(spec *ebpf.CollectionSpec, dir string) error {
 }
 
 // configure tells the programs which sockets are the node's own.
-func (b *Balancer) configure(hostToo bool) error {
+func (b *Balancer) configure(flags uint32) error {
 	cookie, err := netnsCookie()
 	if err != nil {
 		return fmt.Errorf("cookie of the network namespace: %w", err)
@@ -144,10 +165,7 @@ func (b *Balancer) configure(hostToo bool) error {
 	if err := b.maps.config.Lookup(uint32(0), &have); err != nil {
 		return fmt.Errorf("read %s: %w", socketMapWeftLbConfig, err)
 	}
-	b.config = configValue{Host: cookie, Epoch: have.Epoch + 1, Fresh: have.Fresh}
-	if hostToo {
-		b.config.Flags = flagHost
-	}
+	b.config = configValue{Host: cookie, Flags: flags, Epoch: have.Epoch + 1, Fresh: have.Fresh}
 	return b.writeConfig()
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// recover takes over what an earlier agent wrote. Slots and members without a frontend, as one that was killed
+// recover takes over what an earlier agent wrote. What has no frontend, as one that was killed
 // between two writes leaves them, are removed.
 func (t *table) recover(m maps) error {
 	var key keyValue
@@ -22,8 +22,9 @@ func (t *table) recover(m maps) error {
 			}
 			break
 		}
-		e := &entry{value: fe, written: true, members: map[netip.AddrPort]bool{}}
-		t.entries[key.address()], bySet[fe.Set], t.used[fe.Set] = e, e, true
+		e := newEntry(fe)
+		e.written = true
+		t.entries[key.key()], bySet[fe.Set], t.used[fe.Set] = e, e, true
 		t.lastSet = max(t.lastSet, fe.Set)
 	}
 	strays, err := recoverSlots(m.backends, bySet)
@@ -35,25 +36,49 @@ func (t *table) recover(m maps) error {
 			return fmt.Errorf("remove a slot that nobody has: %w", err)
 		}
 	}
-	var mk memberKey
-	var one uint32
-	var lost []memberKey
-	for it := m.members.Iterate(); ; {
-		if !it.Next(&mk, &one) {
+	return errors.Join(
+		sweep(m.members, "member", func(k memberKey) bool {
+			e := bySet[k.Set]
+			if e != nil {
+				e.members[addrPort(k.Addr, k.Port)] = true
+			}
+			return e != nil
+		}),
+		sweep(m.ranges, "source range", func(k rangeKey) bool {
+			e := bySet[k.Set]
+			if e != nil {
+				e.ranges[k.prefix()] = true
+			}
+			return e != nil
+		}),
+		sweep(m.maglev, "table of Maglev", func(set uint32) bool {
+			e := bySet[set]
+			if e != nil {
+				e.chosen = true // of which slots isn't known: it is written again
+			}
+			return e != nil
+		}))
+}
+
+// sweep removes the keys that keep doesn't want.
+func sweep[K any](m *ebpf.Map, what string, keep func(K) bool) error {
+	var lost []K
+	var key K
+	value := make([]byte, m.ValueSize())
+	for it := m.Iterate(); ; {
+		if !it.Next(&key, &value) {
 			if err := it.Err(); err != nil {
-				return fmt.Errorf("read members: %w", err)
+				return fmt.Errorf("read each %s: %w", what, err)
 			}
 			break
 		}
-		if e := bySet[mk.Set]; e != nil {
-			e.members[addrPort(mk.Addr, mk.Port)] = true
-		} else {
-			lost = append(lost, mk)
+		if !keep(key) {
+			lost = append(lost, key)
 		}
 	}
 	for _, k := range lost {
-		if err := m.members.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("remove a member that nobody has: %w", err)
+		if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove a %s that nobody has: %w", what, err)
 		}
 	}
 	return nil

@@ -18,8 +18,8 @@ type store interface {
 	Delete(key any) error
 }
 
-// stores are the maps that a table writes.
-type stores struct{ frontends, backends, members store }
+// stores are the maps that a table writes. That of maglev takes sets and slot numbers.
+type stores struct{ frontends, backends, members, ranges, maglev store }
 
 // entry is a frontend as it is in the maps.
 type entry struct {
@@ -27,29 +27,46 @@ type entry struct {
 	written bool // value is in the map
 	slots   []netip.AddrPort
 	members map[netip.AddrPort]bool
+	ranges  map[netip.Prefix]bool
+	// maglev are the slots that the set's table was made of; it has one if chosen is set.
+	maglev []netip.AddrPort
+	chosen bool
 }
 
 // table writes frontends with as few writes as the change needs, in an order in which no client ever meets a slot
 // that isn't filled: slots before the count that covers them, the count before the slots that it leaves.
 type table struct {
 	to      stores
-	entries map[loadbalancer.Address]*entry
-	owners  map[loadbalancer.Address]loadbalancer.Name
-	of      map[loadbalancer.Name]map[loadbalancer.Address]bool // the same the other way round
+	size    int // of Maglev's tables
+	entries map[loadbalancer.Key]*entry
+	owners  map[loadbalancer.Key]loadbalancer.Name
+	of      map[loadbalancer.Name]map[loadbalancer.Key]bool // the same the other way round
 	lastSet uint32
 	used    map[uint32]bool // sets
+	// gone are backends of datagrams that went since the last look: sockets may be connected to them.
+	gone map[goneBackend]bool
 }
 
-func newTable(to stores) *table {
-	return &table{to: to, entries: map[loadbalancer.Address]*entry{}, owners: map[loadbalancer.Address]loadbalancer.Name{},
-		of: map[loadbalancer.Name]map[loadbalancer.Address]bool{}, used: map[uint32]bool{}}
+// A goneBackend is one that a set has no more.
+type goneBackend struct {
+	set     uint32
+	backend netip.AddrPort
+}
+
+func newTable(to stores, size int) *table {
+	return &table{to: to, size: size, entries: map[loadbalancer.Key]*entry{}, owners: map[loadbalancer.Key]loadbalancer.Name{},
+		of: map[loadbalancer.Name]map[loadbalancer.Key]bool{}, used: map[uint32]bool{}, gone: map[goneBackend]bool{}}
+}
+
+func newEntry(v frontendValue) *entry {
+	return &entry{value: v, members: map[netip.AddrPort]bool{}, ranges: map[netip.Prefix]bool{}}
 }
 
 // apply makes the services what the changes say, and returns those that it couldn't, with why.
 func (t *table) apply(changes []loadbalancer.Change) map[loadbalancer.Name]error {
 	failed := map[loadbalancer.Name]error{}
 	// An address may go from one service to another in the same moment: it isn't gone then.
-	leaving := map[loadbalancer.Address]loadbalancer.Name{}
+	leaving := map[loadbalancer.Key]loadbalancer.Name{}
 	for _, c := range changes {
 		for a := range t.of[c.Service] {
 			leaving[a] = c.Service
@@ -57,10 +74,11 @@ func (t *table) apply(changes []loadbalancer.Change) map[loadbalancer.Name]error
 	}
 	for _, c := range changes {
 		for _, f := range c.Frontends {
-			delete(leaving, f.Address)
-			t.own(f.Address, c.Service)
+			key := f.Key()
+			delete(leaving, key)
+			t.own(key, c.Service)
 			if err := t.put(f); err != nil {
-				failed[c.Service] = errors.Join(failed[c.Service], fmt.Errorf("%s: %w", f.Address, err))
+				failed[c.Service] = errors.Join(failed[c.Service], fmt.Errorf("%s: %w", key, err))
 			}
 		}
 	}
@@ -72,16 +90,16 @@ func (t *table) apply(changes []loadbalancer.Change) map[loadbalancer.Name]error
 	return failed
 }
 
-func (t *table) own(a loadbalancer.Address, service loadbalancer.Name) {
+func (t *table) own(a loadbalancer.Key, service loadbalancer.Name) {
 	t.disown(a)
 	t.owners[a] = service
 	if t.of[service] == nil {
-		t.of[service] = map[loadbalancer.Address]bool{}
+		t.of[service] = map[loadbalancer.Key]bool{}
 	}
 	t.of[service][a] = true
 }
 
-func (t *table) disown(a loadbalancer.Address) {
+func (t *table) disown(a loadbalancer.Key) {
 	before, ok := t.owners[a]
 	if !ok {
 		return
@@ -116,24 +134,31 @@ func (t *table) newSet() uint32 {
 
 func wantFlags(f loadbalancer.Frontend) uint32 {
 	var flags uint32
-	if f.Refuse {
-		flags |= flagRefuse
-	}
-	if f.Affinity > 0 {
-		flags |= flagAffinity | flagMembers
-	}
-	// A socket that sends datagrams one by one stays with its backend.
-	if f.Address.Protocol == corev1.ProtocolUDP {
-		flags |= flagMembers
+	for _, o := range []struct {
+		is   bool
+		flag uint32
+	}{
+		{f.Refuse, flagRefuse},
+		{f.Affinity > 0, flagAffinity | flagMembers},
+		// Who sends datagrams one by one stays with a backend while that is one; so do its flows.
+		{f.Address.Protocol != corev1.ProtocolTCP, flagMembers},
+		{f.Outside, flagOutside}, {f.OutsideOwn, flagOutsideOwn},
+		{f.Restricted, flagRanges}, {f.Restricted && f.HostAllowed, flagRangesHost},
+		{f.Maglev && len(f.Backends) > 0, flagMaglev},
+	} {
+		if o.is {
+			flags |= o.flag
+		}
 	}
 	return flags
 }
 
 func (t *table) put(f loadbalancer.Frontend) error {
-	e := t.entries[f.Address]
+	key := f.Key()
+	e := t.entries[key]
 	if e == nil {
-		e = &entry{members: map[netip.AddrPort]bool{}, value: frontendValue{Set: t.newSet()}}
-		t.entries[f.Address] = e
+		e = newEntry(frontendValue{Set: t.newSet()})
+		t.entries[key] = e
 	}
 	want := frontendValue{Set: e.value.Set, Count: uint32(len(f.Backends)), Flags: wantFlags(f),
 		Affinity: uint32(f.Affinity / time.Second)}
@@ -143,11 +168,19 @@ func (t *table) put(f loadbalancer.Frontend) error {
 			return err
 		}
 	}
+	if err := t.addRanges(e, f.Ranges); err != nil {
+		return err
+	}
 	if err := t.fill(e, f.Backends); err != nil {
 		return err
 	}
+	// Without its table the set is chosen from at random, and the next try makes it.
+	noTable := t.fillMaglev(e, want)
+	if noTable != nil {
+		want.Flags &^= flagMaglev
+	}
 	if !e.written || e.value != want {
-		if err := t.to.frontends.Put(newKey(f.Address), want); err != nil {
+		if err := t.to.frontends.Put(newFrontendKey(key), want); err != nil {
 			return fmt.Errorf("write the frontend: %w", err)
 		}
 		e.value, e.written = want, true
@@ -159,7 +192,11 @@ func (t *table) put(f loadbalancer.Frontend) error {
 	if want.Flags&flagMembers == 0 {
 		keep = nil
 	}
-	return t.dropMembers(e, keep)
+	var tableErr error
+	if want.Flags&flagMaglev == 0 {
+		tableErr = t.dropMaglev(e)
+	}
+	return errors.Join(noTable, tableErr, t.dropRanges(e, f.Ranges), t.dropMembers(e, keep))
 }
 
 // fill writes the slots that the frontend will have; those beyond stay for now.
@@ -215,24 +252,26 @@ func (t *table) dropMembers(e *entry, keep []netip.AddrPort) error {
 			return fmt.Errorf("remove member %s: %w", b, err)
 		}
 		delete(e.members, b)
+		t.gone[goneBackend{e.value.Set, b}] = true
 	}
 	return nil
 }
 
-func (t *table) remove(a loadbalancer.Address) error {
-	e := t.entries[a]
+func (t *table) remove(key loadbalancer.Key) error {
+	e := t.entries[key]
 	if e == nil {
-		t.disown(a)
+		t.disown(key)
 		return nil
 	}
-	if err := t.to.frontends.Delete(newKey(a)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := t.to.frontends.Delete(newFrontendKey(key)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("remove the frontend: %w", err)
 	}
-	if err := errors.Join(t.shrink(e, 0), t.dropMembers(e, nil)); err != nil {
+	e.written = false // whoever has the address again before all is gone writes it anew
+	if err := errors.Join(t.shrink(e, 0), t.dropMaglev(e), t.dropRanges(e, nil), t.dropMembers(e, nil)); err != nil {
 		return err
 	}
 	delete(t.used, e.value.Set)
-	delete(t.entries, a)
-	t.disown(a)
+	delete(t.entries, key)
+	t.disown(key)
 	return nil
 }

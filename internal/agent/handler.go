@@ -59,6 +59,10 @@ func (h handler) Add(ctx context.Context, r cni.Request, conf cni.NetConf, netns
 	}
 	pod := podOf(r.Args)
 	pod.Limits = limitsOf(conf)
+	var err error
+	if pod.HostPorts, err = hostPortsOf(conf); err != nil {
+		return nil, types.NewError(types.ErrInvalidNetworkConfig, "the pod's host ports can't be read", err.Error())
+	}
 	e, err := h.a.manager.Add(ctx, k, pod, netns)
 	if err != nil {
 		return nil, h.addError(err)

@@ -22,6 +22,8 @@ type Install struct {
 	Plugin string
 	// BinDir and ConfDir are the host's.
 	BinDir, ConfDir string
+	// HostPorts says that weft serves host ports itself. Otherwise the plugin portmap does, where it is there.
+	HostPorts bool
 }
 
 // startEvery is how often a step of the start that can't be done yet is tried again. Each is cheap, and
@@ -130,7 +132,7 @@ func (i Install) apply(p paths) error {
 	if err != nil {
 		return fmt.Errorf("install the conflist: %w", err)
 	}
-	want, err := cni.Conflist(p.socket(), p.deletes(), portmap)
+	want, err := cni.Conflist(p.socket(), p.deletes(), portmap && !i.HostPorts)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,16 @@ type RuntimeConfig struct {
 	// Bandwidth is made of the pod's annotations kubernetes.io/ingress-bandwidth and egress-bandwidth by the
 	// runtime, which refuses bad values before it asks for a network.
 	Bandwidth *Bandwidth `json:"bandwidth,omitempty"`
+	// PortMappings are the host ports of the pod's containers.
+	PortMappings []PortMapping `json:"portMappings,omitempty"`
+}
+
+// PortMapping is a port of the node that leads to one of the pod's.
+type PortMapping struct {
+	HostPort      int    `json:"hostPort"`
+	ContainerPort int    `json:"containerPort"`
+	Protocol      string `json:"protocol"` // tcp, udp or sctp; runtimes write it in either case
+	HostIP        string `json:"hostIP,omitempty"`
 }
 
 // Bandwidth are limits in bits a second, 0 for none. The bursts that come with them are no wish of
@@ -65,8 +75,9 @@ func (c NetConf) ReadyFile() string {
 	return filepath.Join(filepath.Dir(c.Socket), filepath.Base(contract.ReadyFile))
 }
 
-// Conflist renders what the agent writes into the runtime's configuration directory. portmap says
-// whether the plugin for host ports is present: a conflist that names an absent plugin breaks every pod.
+// Conflist renders what the agent writes into the runtime's configuration directory. portmap says whether the
+// plugin for host ports does them: it must be present, because a conflist that names an absent plugin breaks every
+// pod. The agent is told of host ports either way, so that it can take them over.
 func Conflist(socket, deletes string, portmap bool) ([]byte, error) {
 	type plugin struct {
 		Type         string          `json:"type"`
@@ -79,7 +90,7 @@ func Conflist(socket, deletes string, portmap bool) ([]byte, error) {
 		Name       string   `json:"name"`
 		Plugins    []plugin `json:"plugins"`
 	}{CNIVersion: Version, Name: contract.CNINetwork}
-	list.Plugins = append(list.Plugins, plugin{Type: contract.CNIBinName, Socket: socket, Deletes: deletes, Capabilities: map[string]bool{"bandwidth": true}})
+	list.Plugins = append(list.Plugins, plugin{Type: contract.CNIBinName, Socket: socket, Deletes: deletes, Capabilities: map[string]bool{"bandwidth": true, "portMappings": true}})
 	if portmap {
 		list.Plugins = append(list.Plugins, plugin{Type: "portmap", Capabilities: map[string]bool{"portMappings": true}})
 	}

@@ -41,6 +41,8 @@ type Endpoint struct {
 	PodUID string `json:"podUID,omitempty"`
 	// Limits are the pod's, as they were when it was made.
 	Limits Limits `json:"limits,omitzero"`
+	// HostPorts are the pod's, whoever serves them.
+	HostPorts []HostPort `json:"hostPorts,omitempty"`
 	// Kind of the device that the pod was made with.
 	Kind Kind `json:"kind,omitempty"`
 	// Created and Released are wall-clock times. A released endpoint stays in the journal while its

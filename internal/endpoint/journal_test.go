@@ -6,13 +6,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 )
 
 func sample(id string) Endpoint {
 	return Endpoint{Key: Key{"weft", id, "eth0"}, Slot: 3, Epoch: 9, Address: netip.MustParseAddr("10.0.0.9"), Generation: 4, ENI: "eni-1", DeviceIndex: 1,
-		Pod: "shop/web", PodUID: "u", Created: time.Unix(1_700_000_000, 0).UTC()}
+		Pod: "shop/web", PodUID: "u", HostPorts: []HostPort{{Port: 8080, Target: 80, Protocol: "TCP"}, {Address: netip.MustParseAddr("10.0.0.9"), Port: 53, Target: 53, Protocol: "UDP"}}, Created: time.Unix(1_700_000_000, 0).UTC()}
 }
 
 func TestJournal(t *testing.T) {
@@ -26,7 +27,7 @@ func TestJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, l, err = OpenJournal(dir, "i-1", "boot-1")
-	if err != nil || len(l.Endpoints) != 1 || l.Endpoints[0] != e {
+	if err != nil || len(l.Endpoints) != 1 || !reflect.DeepEqual(l.Endpoints[0], e) {
 		t.Fatalf("read back %+v, %v", l, err)
 	}
 	_, l, err = OpenJournal(dir, "i-1", "boot-2")
@@ -69,7 +70,7 @@ func TestJournalCutAnywhere(t *testing.T) {
 		write(name, whole)
 		write("."+name+".tmp-123", whole[:n])
 		_, l, err := OpenJournal(dir, "i-1", "b")
-		if err != nil || len(l.Endpoints) != 1 || l.Endpoints[0] != e || len(l.Bad) != 0 {
+		if err != nil || len(l.Endpoints) != 1 || !reflect.DeepEqual(l.Endpoints[0], e) || len(l.Bad) != 0 {
 			t.Fatalf("write cut at byte %d: %+v, %v", n, l, err)
 		}
 		if files, _ := os.ReadDir(dir); len(files) != 1 {

@@ -154,6 +154,7 @@ func (m *Manager) Changed() <-chan struct{} { return m.changed }
 type Pod struct {
 	Name, UID string
 	Limits    Limits
+	HostPorts []HostPort
 }
 
 // Add makes the endpoint, or returns the one that is already there and whole.
@@ -249,7 +250,7 @@ func (m *Manager) allocate(ctx context.Context, k Key, pod Pod) (Endpoint, error
 			m.epoch++
 			return Endpoint{
 				Key: k, Slot: slot, Epoch: m.epoch, Address: a.Address, Generation: a.Generation,
-				ENI: a.ENI, DeviceIndex: a.DeviceIndex, Pod: pod.Name, PodUID: pod.UID, Limits: pod.Limits,
+				ENI: a.ENI, DeviceIndex: a.DeviceIndex, Pod: pod.Name, PodUID: pod.UID, Limits: pod.Limits, HostPorts: pod.HostPorts,
 				Kind: m.kind.For(pod.Limits), Created: now.UTC(),
 			}, nil
 		}

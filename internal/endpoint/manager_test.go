@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -232,7 +233,7 @@ func TestRestartKeepsRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	m = newTestManager(t, dir, sim, c, 2)
-	if got := m.Endpoints(); len(got) != 1 || got[0] != b {
+	if got := m.Endpoints(); len(got) != 1 || !reflect.DeepEqual(got[0], b) {
 		t.Fatalf("restored %+v, expected %+v", got, b)
 	}
 	if e, err := m.Add(context.Background(), k("c"), Pod{}, nil); !errors.Is(err, ErrNoAddress) {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/socklb"
 )
@@ -39,12 +40,12 @@ func newBalance() *balance {
 	return &balance{table: loadbalancer.NewTable(), bad: map[loadbalancer.Name]string{}}
 }
 
-func openBalancer(cgroups string) (Balancer, error) {
+func openBalancer(cgroups string, cfg config.Config) (Balancer, error) {
 	root, err := socklb.FindCgroup(cgroups)
 	if err != nil {
 		return nil, err
 	}
-	return socklb.Open(socklb.Config{Cgroup: root})
+	return socklb.Open(socklb.Config{Cgroup: root, HostToo: cfg.KubeProxyReplacement})
 }
 
 // openBalancer attaches the programs. A node that can't have them has its services by kube-proxy still: that is

@@ -148,13 +148,14 @@ func (f *flags) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.install.HostPorts = cfg.KubeProxyReplacement
 	log.Info("weft-agent begins", "version", version.String(), "node", f.node)
 	return Run(ctx, Options{
 		Config: cfg, Node: f.node, RunDir: f.runDir, StateDir: f.stateDir, ProcSysNet: f.procSysNet,
 		Exceptions: config.IPMasqAgentPath,
 		Install:    f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
 		Datapath:      openDatapath(log, sizes),
-		Balancer:      func() (Balancer, error) { return openBalancer(f.cgroups) },
+		Balancer:      func() (Balancer, error) { return openBalancer(f.cgroups, cfg) },
 		ProbeNetkit:   netkit.Probe,
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,

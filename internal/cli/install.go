@@ -39,6 +39,8 @@ nothing is changed.`,
 			switch {
 			case o.DryRun:
 				return nil
+			case o.RemoveKubeProxy:
+				return takeOver(cmd.Context(), e, waitDuration)
 			case !wait:
 				fmt.Fprintln(e.Out, "weft is starting; see it come up with: weft status --wait")
 				return nil
@@ -57,6 +59,7 @@ nothing is changed.`,
 	f.BoolVar(&o.AllowUnknown, "allow-unknown-values", false, "warn of values that are unknown or not implemented, instead of refusing them")
 	f.BoolVar(&o.DryRun, "dry-run", false, "print the objects and change nothing")
 	f.BoolVar(&wait, "wait", false, "wait until all of weft is ready")
+	f.BoolVar(&o.RemoveKubeProxy, "remove-kube-proxy", false, "with kubeProxyReplacement=true: wait until all of weft is ready, then delete the DaemonSet kube-system/kube-proxy")
 	f.DurationVar(&waitDuration, "wait-duration", 5*time.Minute, "wait at most this long")
 	return c
 }
@@ -71,4 +74,18 @@ func valueFlags(c *cobra.Command, v *install.ValueFlags) {
 // waitHealthy waits with a line for each change, and prints the whole table if the time is up.
 func waitHealthy(ctx context.Context, e *env, d time.Duration) error {
 	return runStatus(ctx, e, statusOptions{wait: true, waitDuration: d, quiet: true})
+}
+
+// takeOver removes kube-proxy once weft serves services in its place.
+func takeOver(ctx context.Context, e *env, d time.Duration) error {
+	fmt.Fprintf(e.Out, "waiting up to %s for all of weft to be ready, before kube-proxy is removed\n", d)
+	if err := waitHealthy(ctx, e, d); err != nil {
+		fmt.Fprintln(e.Out, "kube-proxy is not removed")
+		return err
+	}
+	if err := install.RemoveKubeProxy(ctx, e.cluster, func(format string, a ...any) { fmt.Fprintf(e.Out, format+"\n", a...) }); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.Out, "weft is ready; test it with: weft connectivity test")
+	return nil
 }

@@ -51,6 +51,14 @@ type Config struct {
 	RemoveTaints          bool            `json:"removeNodeTaints"`
 	SyncInterval          metav1.Duration `json:"syncInterval"` // operator: full read of EC2
 	LogLevel              string          `json:"logLevel"`     // debug, info, warn, error
+
+	// KubeProxyReplacement has weft serve every kind of service, for the node's own sockets and for whoever
+	// comes from outside too. Otherwise pods' sockets are connected to services, and kube-proxy does the rest.
+	KubeProxyReplacement     bool         `json:"kubeProxyReplacement"`
+	LoadBalancer             LoadBalancer `json:"loadBalancer"`
+	Maglev                   Maglev       `json:"maglev"`
+	NodePort                 NodePort     `json:"nodePort"`
+	ServiceNoBackendResponse string       `json:"serviceNoBackendResponse"`
 }
 
 // Cluster names the cluster.
@@ -97,6 +105,10 @@ type BPF struct {
 	ProgramStatistics bool `json:"programStatistics"`
 	// DatapathMode is what devices pods get.
 	DatapathMode string `json:"datapathMode"`
+	// LBMapMax bounds the frontends of services. 0: what the programs were built with.
+	LBMapMax int `json:"lbMapMax"`
+	// LBExternalClusterIP has cluster addresses of services answered for clients from outside the node, too.
+	LBExternalClusterIP bool `json:"lbExternalClusterIP"`
 }
 
 // Values of DatapathMode, by Cilium's names. Auto is netkit where it works and weft's tests have tried it,
@@ -188,6 +200,9 @@ func Default() Config {
 		RemoveTaints:          true,
 		SyncInterval:          metav1.Duration{Duration: time.Minute},
 		LogLevel:              "info",
+
+		LoadBalancer: LoadBalancer{Algorithm: AlgorithmRandom, ServiceTopology: true}, Maglev: Maglev{TableSize: DefaultMaglevSize},
+		NodePort: NodePort{Range: defaultNodePorts}, ServiceNoBackendResponse: NoBackendReject,
 	}
 }
 
@@ -285,6 +300,7 @@ func (c Config) Validate() error {
 			bad("bpf.masqueradePorts", "%v", err)
 		}
 	}
+	c.validateServices(bad)
 	if c.ICMPFailureThreshold < 1 || c.ICMPFailureThreshold > 100 {
 		bad("healthCheckICMPFailureThreshold", "is %d, expected 1 to 100", c.ICMPFailureThreshold)
 	}

@@ -129,7 +129,21 @@ func TestAPIServer(t *testing.T) {
 		_, err = r.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		return err
 	})
-	refused("you lack rights in this cluster: create clusterrolebindings.rbac.authorization.k8s.io in the cluster", install(server.flags(t, "reader"), "cluster.name=c1"))
+	refused("you lack rights in this cluster: create clusterrolebindings.rbac.authorization.k8s.io in the cluster", install(server.flags(t, "reader"), "cluster.name=c1", "k8sServiceHost=api.example.com"))
+
+	t.Run("without kube-proxy", func(t *testing.T) {
+		refused("the API server's name is missing", install(admin, "cluster.name=c1"))
+		refused("--remove-kube-proxy: weft is not to take its place", Install(ctx, Options{Cluster: admin, Values: ValueFlags{Set: []string{"cluster.name=c1", "kubeProxyReplacement=false"}}, RemoveKubeProxy: true, Out: &out, Manifest: &out}))
+		kubeconfig := "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: k}}], clusters: [{name: k, cluster: {server: 'https://api.example.com'}}]}"
+		must(t, c.Objects.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "kube-proxy"}, Data: map[string]string{"kubeconfig": kubeconfig}}))
+		out.Reset()
+		err := Install(ctx, Options{Cluster: admin, Values: ValueFlags{Set: []string{"cluster.name=c1"}}, DryRun: true, Out: &out, Manifest: &out})
+		for _, line := range []string{"kube-proxy: not found, so weft serves all services", "API server for weft's own pods: api.example.com:443 (from ConfigMap kube-system/kube-proxy)", "kubeProxyReplacement: true"} {
+			if err != nil || !strings.Contains(out.String(), line) {
+				t.Errorf("found %v\n%s\nexpected %q in it", err, out.String(), line)
+			}
+		}
+	})
 
 	if err := install(admin, "kubeProxyReplacement=disabled"); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())

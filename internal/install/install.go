@@ -39,6 +39,8 @@ type Options struct {
 	Version      string
 	AllowUnknown bool
 	DryRun       bool
+	// RemoveKubeProxy says that the caller removes kube-proxy when weft is ready.
+	RemoveKubeProxy bool
 	// Out gets what is done, line by line; Manifest the objects of a dry run.
 	Out, Manifest io.Writer
 }
@@ -87,7 +89,18 @@ func Install(ctx context.Context, o Options) error {
 	say("cluster: %s, Kubernetes %s, %d nodes", found.kind(), found.version, found.nodes)
 	say("cluster.name: %s (%s)", name, how)
 	say("weft: %s, datapath mode aws-eni", version.Version)
-	say("%s", kubeProxyLine(found, given))
+	replace, lines := chooseServices(given, found, name, o.RemoveKubeProxy)
+	for _, line := range lines {
+		say("%s", line)
+	}
+	if o.RemoveKubeProxy && !replace {
+		return errRemoveUnasked
+	}
+	if replace {
+		if err := findAPIServer(ctx, client, given, name, say); err != nil {
+			return err
+		}
+	}
 
 	release, err := Render(given, o.Cluster.Namespace, found.version, served)
 	if err != nil {
@@ -200,17 +213,6 @@ func setName(given map[string]any, name string) {
 		given["cluster"] = cluster
 	}
 	cluster["name"] = name
-}
-
-func kubeProxyLine(found facts, given map[string]any) string {
-	if found.kubeProxy {
-		return "kube-proxy: found, it keeps the services"
-	}
-	line := "warning: kube-proxy: not found, and this version doesn't replace it: services will not work"
-	if host, _ := given["k8sServiceHost"].(string); host == "" {
-		line += "; weft's own pods need --set k8sServiceHost=HOST --set k8sServicePort=443 to find the API server"
-	}
-	return line
 }
 
 // helm is Helm's configuration; what it warns of goes to out.

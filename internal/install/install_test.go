@@ -216,3 +216,58 @@ func TestJobs(t *testing.T) {
 		t.Error("the DaemonSet was changed")
 	}
 }
+
+func TestChooseServices(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		given   any
+		proxy   bool
+		remove  bool
+		replace bool
+		want    string
+		value   any
+	}{
+		{"nothing said, kube-proxy there", nil, true, false, false, "found, it keeps the services and weft", "false"},
+		{"nothing said, no kube-proxy", nil, false, false, true, "not found, so weft serves all services", "true"},
+		{"empty is nothing", "", false, false, true, "not found, so weft", "true"},
+		{"taken over", "true", true, false, true, "aws eks delete-addon --cluster-name c1 --addon-name kube-proxy, or kubectl", "true"},
+		{"taken over, and removed", "true", true, true, true, "removed when all of weft is ready", "true"},
+		{"without", "true", false, false, true, "weft serves all services", "true"},
+		{"left", "false", true, false, false, "it keeps the services", "false"},
+		{"nobody", "false", false, false, false, "warning: kube-proxy: not found", "false"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			given := map[string]any{}
+			if test.given != nil {
+				given["kubeProxyReplacement"] = test.given
+			}
+			replace, lines := chooseServices(given, facts{kubeProxy: test.proxy}, "c1", test.remove)
+			if replace != test.replace || given["kubeProxyReplacement"] != test.value {
+				t.Errorf("replace is %t, the value %v", replace, given["kubeProxyReplacement"])
+			}
+			if len(lines) != 1 || !strings.Contains(lines[0], test.want) {
+				t.Errorf("said %q, expected %q in it", lines, test.want)
+			}
+		})
+	}
+}
+
+func TestAPIServerOfAURL(t *testing.T) {
+	for server, want := range map[string][3]string{
+		"https://ABC.gr7.us-west-2.eks.amazonaws.com":      {"ABC.gr7.us-west-2.eks.amazonaws.com", "443", ""},
+		"https://ABC.gr7.us-west-2.eks.amazonaws.com:8443": {"ABC.gr7.us-west-2.eks.amazonaws.com", "8443", ""},
+		"https://127.0.0.1:6443":                           {"", "", "this machine alone"},
+		"https://[::1]:6443":                               {"", "", "this machine alone"},
+		"https://localhost":                                {"", "", "this machine alone"},
+		"https://52.1.2.3":                                 {"", "", "those of an EKS API server change"},
+		"https://rancher.example.com/k8s/clusters/c-1":     {"", "", "a path of its own"},
+		"http://api.example.com":                           {"", "", "isn't https"},
+		"api.example.com":                                  {"", "", "no URL"},
+		"%":                                                {"", "", "no URL"},
+	} {
+		host, port, why := apiServer(server)
+		if host != want[0] || port != want[1] || !strings.Contains(why, want[2]) || (why == "") != (want[2] == "") {
+			t.Errorf("%s: found %q, %q, %q, expected %q", server, host, port, why, want)
+		}
+	}
+}

@@ -450,7 +450,10 @@ func TestPlainHelmRefuses(t *testing.T) {
 	for _, text := range []string{
 		`{cluster: {name: c1}, opertor: {replicas: 1}}`, `{cluster: {name: c1}, eni: {iamrole: x}}`,
 		`{cluster: {name: c1}, hubble: {relay: {enabled: true}}}`, `{cluster: {name: c1}, encryption: {enabled: true}}`,
-		`{cluster: {name: c1}, tunnel: vxlan}`, `{cluster: {name: c1}, kubeProxyReplacement: true}`,
+		`{cluster: {name: c1}, tunnel: vxlan}`, `{cluster: {name: c1}, kubeProxyReplacement: maybe}`,
+		`{cluster: {name: c1}, loadBalancer: {mode: dsr}}`, `{cluster: {name: c1}, loadBalancer: {acceleration: native}}`,
+		`{cluster: {name: c1}, k8sServiceHost: 52.1.2.3}`, `{cluster: {name: c1}, k8sServiceHost: "fd00::1"}`,
+		`{cluster: {name: c1}, nodePort: {enabled: true}}`, `{cluster: {name: c1}, serviceNoBackendResponse: ignore}`,
 		`{cluster: {name: c1}, ipam: {mode: cluster-pool}}`, `{cluster: {name: c1}, routingMode: tunnel}`,
 		`{cluster: {name: c1, id: 300}}`, `{cluster: {name: c1}, MTU: 100}`, `{cluster: {name: "<name>"}}`,
 		`{cluster: {name: c1}, eni: {iamRole: role}}`, `{cluster: {name: c1}, operator: {replicas: many}}`,
@@ -467,14 +470,62 @@ func TestPlainHelmRefuses(t *testing.T) {
 	for _, text := range []string{
 		`{cluster: {name: c1}, hubble: {enabled: false}}`, `{cluster: {name: c1}, kubeProxyReplacement: "false"}`,
 		`{cluster: {name: c1}, encryption: {nodeEncryption: false}}`, `{cluster: {name: c1}, affinity: null}`,
-		`{cluster: {name: c1}, k8sServicePort: 443}`, `{cluster: {name: c1}, global: {a: 1}}`,
+		`{cluster: {name: c1}, k8sServicePort: 443}`, `{cluster: {name: c1}, kubeProxyReplacement: true, k8sServiceHost: ABC.gr7.us-west-2.eks.amazonaws.com}`,
+		`{cluster: {name: c1}, kubeProxyReplacement: strict, k8sServiceHost: api.internal, nodePort: {enabled: true}}`, `{cluster: {name: c1}, global: {a: 1}}`,
 	} {
 		if _, err := Render(doc(t, text), "kube-system", "v1.31.0", served); err != nil {
 			t.Errorf("helm install refuses %s: %v", text, err)
 		}
 	}
+	_, err = Render(doc(t, `{cluster: {name: c1}, kubeProxyReplacement: true}`), "kube-system", "v1.31.0", served)
+	if err == nil || !strings.Contains(err.Error(), "needs k8sServiceHost") {
+		t.Errorf("without a way to the API server: %v", err)
+	}
 	_, err = Render(doc(t, `{}`), "kube-system", "v1.31.0", served)
 	if err == nil || !strings.Contains(err.Error(), "set it with --set cluster.name=NAME") {
 		t.Errorf("without a name: %v", err)
+	}
+}
+
+// TestWithoutKubeProxy: the agent is told to serve all services, and agent and operator find the API server without.
+func TestWithoutKubeProxy(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{cluster: {name: c1}}`: false, `{cluster: {name: c1}, kubeProxyReplacement: partial}`: false,
+		`{cluster: {name: c1}, kubeProxyReplacement: true, k8sServiceHost: api.example.com}`:                         true,
+		`{cluster: {name: c1}, kubeProxyReplacement: strict, k8sServiceHost: api.example.com, k8sServicePort: 8443}`: true,
+	} {
+		objects := decodeAll(t, render(t, effective(t, doc(t, text)), "v1.31.0", served))
+		m := one(t, objects, func(m *corev1.ConfigMap) bool { return m.Name == config.ConfigMap })
+		c, err := config.Parse([]byte(m.Data[config.Key]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.KubeProxyReplacement != want || c.LoadBalancer.Algorithm != config.AlgorithmRandom || !c.LoadBalancer.ServiceTopology {
+			t.Errorf("%s: the agent is told %v, %+v", text, c.KubeProxyReplacement, c.LoadBalancer)
+		}
+		for _, pod := range []corev1.PodSpec{daemonSet(t, objects).Spec.Template.Spec, deployment(t, objects).Spec.Template.Spec} {
+			env := map[string]string{}
+			for _, e := range pod.Containers[0].Env {
+				env[e.Name] = e.Value
+			}
+			host, port := env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_SERVICE_PORT"]
+			if want && (host != "api.example.com" || port != "443" && port != "8443") || !want && host+port != "" {
+				t.Errorf("%s: a pod looks for the API server at %q, port %q", text, host, port)
+			}
+		}
+	}
+}
+
+func TestServiceSettings(t *testing.T) {
+	objects := decodeAll(t, render(t, effective(t, doc(t, `{cluster: {name: c1}, loadBalancer: {algorithm: maglev, serviceTopology: false}, maglev: {tableSize: 65521},
+nodePort: {range: "31000,32000"}, serviceNoBackendResponse: drop, bpf: {lbMapMax: 131072, lbExternalClusterIP: true}}`)), "v1.31.0", served))
+	m := one(t, objects, func(m *corev1.ConfigMap) bool { return m.Name == config.ConfigMap })
+	c, err := config.Parse([]byte(m.Data[config.Key]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.LoadBalancer != (config.LoadBalancer{Algorithm: "maglev"}) || c.Maglev.TableSize != 65521 || c.NodePort.Range != "31000,32000" ||
+		c.ServiceNoBackendResponse != "drop" || c.BPF.LBMapMax != 131072 || !c.BPF.LBExternalClusterIP {
+		t.Errorf("the agent is told %+v, %+v, %+v, %+v", c.LoadBalancer, c.Maglev, c.NodePort, c.BPF)
 	}
 }

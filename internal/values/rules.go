@@ -2,6 +2,7 @@ package values
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -43,8 +44,18 @@ type rule struct {
 	whole string
 	// accepts are the values of an old spelling, for the schema.
 	accepts []any
+	// old are retired spellings of a value that acts, by their text.
+	old map[string]spelling
+	// because says, by a value's text, why it is refused; of a value that isn't among oneOf.
+	because map[string]string
 	// options are those that act; each refuses a value that isn't right.
 	options map[string]func(v any) error
+}
+
+// spelling is what a retired value stands for, and why.
+type spelling struct {
+	to  any
+	why string
 }
 
 // rules are the names that act; every leaf of the chart's values.yaml has one, which a test holds.
@@ -95,7 +106,7 @@ func rules() map[string]rule {
 		"cni.binPath":                                 {kind: text, check: checkPath},
 		"agentNotReadyTaintKey":                       {kind: text, check: checkTaint},
 		"debug.enabled":                               {kind: boolean},
-		"k8sServiceHost":                              {kind: text},
+		"k8sServiceHost":                              {kind: text, check: checkAPIHost},
 		"k8sServicePort":                              {kind: port},
 		"imagePullSecrets":                            {kind: list},
 		"commonLabels":                                {kind: tree},
@@ -143,8 +154,7 @@ func rules() map[string]rule {
 			}
 			return nil, "nothing: false is what an absent value means", nil
 		}},
-		"aws.region":           {kind: text},
-		"kubeProxyReplacement": {kind: replacedBy, accepts: []any{false, "false", "disabled", "", nil}, to: fromKubeProxyReplacement},
+		"aws.region": {kind: text},
 		"nativeRoutingCIDR": {kind: replacedBy, accepts: []any{"", nil}, to: func(v any) (map[string]any, string, error) {
 			return map[string]any{"ipv4NativeRoutingCIDR": v}, "ipv4NativeRoutingCIDR=" + asText(v), nil
 		}},
@@ -163,6 +173,7 @@ func rules() map[string]rule {
 		"ipv6.enabled":                   always("false", "this version has IPv4 only"),
 		"identityAllocationMode":         always("crd", "weft has no identity store"),
 	}
+	maps.Copy(r, serviceRules())
 	for _, image := range []string{"image", "operator.image"} {
 		r[image+".override"] = rule{kind: text, nullable: true}
 		r[image+".repository"] = rule{kind: text}
@@ -208,14 +219,6 @@ func fromTunnel(v any) (map[string]any, string, error) {
 		return nil, "nothing: empty is what an absent value means", nil
 	}
 	return nil, "", fmt.Errorf("%s asks for an overlay, which this version doesn't have; expected disabled", show(v))
-}
-
-func fromKubeProxyReplacement(v any) (map[string]any, string, error) {
-	switch asText(v) {
-	case "false", "disabled", "":
-		return nil, "false: kube-proxy keeps the services", nil
-	}
-	return nil, "", fmt.Errorf("%s is not implemented in this version; expected false (kube-proxy keeps the services)", show(v))
 }
 
 func checkRing(v any) error {

@@ -3,6 +3,8 @@ package values
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -59,6 +61,9 @@ func (c *Catalogue) leaf(name string) map[string]any {
 		for _, v := range r.oneOf {
 			values = append(values, variants(v)...)
 		}
+		for _, old := range slices.Sorted(maps.Keys(r.old)) {
+			values = append(values, old)
+		}
 		return oneOf("", values...)
 	case replacedBy:
 		return oneOf("an old spelling", append(append([]any{}, r.accepts...), textual(r.accepts)...)...)
@@ -105,6 +110,11 @@ func (c *Catalogue) leaf(name string) map[string]any {
 		s["pattern"] = "^($|arn:[a-z0-9-]+:iam::[^<> ]*:role/[^<> ]+$)"
 	case "aws.region":
 		s["pattern"] = "^[^<> ]*$"
+	case "k8sServiceHost":
+		// A name that isn't an address: its last label doesn't begin with a digit.
+		s["pattern"] = `^($|([A-Za-z0-9_-]+\.)*[A-Za-z_][A-Za-z0-9_-]*\.?$)`
+	case "nodePort.range":
+		s["pattern"] = "^($|[0-9]+[,-][0-9]+$)"
 	}
 	return s
 }

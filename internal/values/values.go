@@ -52,12 +52,13 @@ func (r Result) Err() error {
 
 // Check says what weft does with v, what a person gave over the chart's defaults. v is not changed.
 func (c *Catalogue) Check(v map[string]any, opt Options) Result {
-	k := &check{catalogue: c, opt: opt, result: Result{Values: map[string]any{}}}
+	k := &check{catalogue: c, opt: opt, result: Result{Values: map[string]any{}}, asked: map[string]bool{}}
 	k.section("", v)
 	for _, later := range k.later {
 		later()
 	}
 	k.region()
+	k.kinds()
 	for _, list := range [][]string{k.result.Notes, k.result.Warnings} {
 		sort.Strings(list)
 	}
@@ -71,6 +72,8 @@ type check struct {
 	result    Result
 	// later are old spellings: a new one beside them wins, so they come last.
 	later []func()
+	// asked are names that change nothing, set to something that isn't their default.
+	asked map[string]bool
 }
 
 func (k *check) refuse(name, format string, a ...any) {
@@ -144,6 +147,7 @@ func (k *check) implemented(name string, r rule, entry known, v any) {
 			return
 		}
 		if why, ok := r.means[asText(v)]; ok {
+			k.asked[name] = true
 			k.result.Notes = append(k.result.Notes, fmt.Sprintf("%s=%s changes nothing: %s", name, asText(v), why))
 			return
 		}
@@ -156,6 +160,14 @@ func (k *check) implemented(name string, r rule, entry known, v any) {
 	}
 	if r.kind == options {
 		k.agentOptions(name, r, v)
+		return
+	}
+	if o, ok := r.old[asText(v)]; ok {
+		k.result.Notes = append(k.result.Notes, fmt.Sprintf("%s=%s is taken as %s: %s", name, asText(v), asText(o.to), o.why))
+		v = o.to
+	}
+	if why, ok := r.because[asText(v)]; ok {
+		k.refuse(name, "is %s: %s", show(v), why)
 		return
 	}
 	if problem := r.wrongKind(v); problem != "" {

@@ -70,14 +70,28 @@ name: weft-operator
 {{- include "weft.affinity" $affinity -}}
 {{- end }}
 
+{{- /* Who serves services, also in the spelling of older charts. */ -}}
+{{- define "weft.replaces" -}}
+{{- $replaces := has (toString .Values.kubeProxyReplacement) (list "true" "strict") -}}
+{{- range $kind := list "nodePort" "hostPort" "externalIPs" -}}
+{{- if and (not $replaces) (eq (toString (dig $kind "enabled" false $.Values.AsMap)) "true") -}}
+{{- fail (printf "%s.enabled asks for one kind of service beside kube-proxy, which this version doesn't have; leave it out, or set kubeProxyReplacement=true, which has every kind" $kind) -}}
+{{- end -}}
+{{- end -}}
+{{- $replaces -}}
+{{- end }}
+
 {{- define "weft.apiserver.env" -}}
+{{- if and (eq (include "weft.replaces" .) "true") (not .Values.k8sServiceHost) -}}
+{{- fail "kubeProxyReplacement=true needs k8sServiceHost, the API server's name (aws eks describe-cluster --query cluster.endpoint, without https://): weft's own pods can't reach it by a service that weft is to serve" -}}
+{{- end }}
 {{- with .Values.k8sServiceHost }}
 - name: KUBERNETES_SERVICE_HOST
   value: {{ . | quote }}
 {{- end }}
-{{- with .Values.k8sServicePort }}
+{{- if or .Values.k8sServicePort .Values.k8sServiceHost }}
 - name: KUBERNETES_SERVICE_PORT
-  value: {{ . | quote }}
+  value: {{ .Values.k8sServicePort | default "443" | quote }}
 {{- end }}
 {{- end }}
 
@@ -148,6 +162,10 @@ bpf:
   {{- end }}
   programStatistics: {{ $v.bpf.programStatistics }}
   datapathMode: {{ $v.bpf.datapathMode | quote }}
+  {{- if not (kindIs "invalid" $v.bpf.lbMapMax) }}
+  lbMapMax: {{ $v.bpf.lbMapMax | int }}
+  {{- end }}
+  lbExternalClusterIP: {{ $v.bpf.lbExternalClusterIP }}
   {{- if not (kindIs "invalid" $v.bpf.ctTcpMax) }}
   ctTcpMax: {{ $v.bpf.ctTcpMax | int }}
   {{- end }}
@@ -164,6 +182,21 @@ events:
   {{- if not (kindIs "invalid" $v.hubble.eventBufferCapacity) }}
   keep: {{ $v.hubble.eventBufferCapacity | int }}
   {{- end }}
+kubeProxyReplacement: {{ include "weft.replaces" . }}
+loadBalancer:
+  {{- with $v.loadBalancer.algorithm }}
+  algorithm: {{ . | quote }}
+  {{- end }}
+  serviceTopology: {{ $v.loadBalancer.serviceTopology }}
+{{- if not (kindIs "invalid" $v.maglev.tableSize) }}
+maglev:
+  tableSize: {{ $v.maglev.tableSize | int }}
+{{- end }}
+{{- with $v.nodePort.range }}
+nodePort:
+  range: {{ . | quote }}
+{{- end }}
+serviceNoBackendResponse: {{ $v.serviceNoBackendResponse | quote }}
 bandwidthManager:
   enabled: {{ $v.bandwidthManager.enabled }}
 ipMasqAgent:

@@ -104,12 +104,14 @@ type agent struct {
 	ready   atomic.Bool   // and the runtime knows
 	tell    chan struct{} // a token: the status may differ
 
-	settling     sync.Mutex
-	mu           sync.Mutex
-	view         view
-	report       nodenet.Report
-	reconcileErr error
-	programsErr  error
+	settling sync.Mutex
+	// tellingHostPorts is held while the host ports of pods are told.
+	tellingHostPorts sync.Mutex
+	mu               sync.Mutex
+	view             view
+	report           nodenet.Report
+	reconcileErr     error
+	programsErr      error
 }
 
 // Run is the agent's life. It ends with ctx or with an error; pods go on either way.
@@ -416,6 +418,7 @@ func (a *agent) existing(known []endpoint.Endpoint) ([]endpoint.Endpoint, error)
 // serve answers commands and keeps everything as it should be.
 func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	a.settle()
+	a.tellHostPorts()
 	a.progress.begin(stepServing)
 	l, err := listener.Unix(a.paths.socket())
 	if err != nil {

@@ -70,7 +70,7 @@ func (a *agent) openBalancer() func() {
 // here is the node as the choice of backends sees it.
 func (a *agent) here() loadbalancer.Node {
 	nn, _, _ := a.source.get()
-	n := loadbalancer.Node{Name: a.Node}
+	n := loadbalancer.Node{Name: a.Node, Settings: serviceSettings(a.Config)}
 	if nn != nil {
 		n.Zone = nn.Spec.AvailabilityZone
 	}

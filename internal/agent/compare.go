@@ -128,6 +128,7 @@ func (a *agent) compare(ctx context.Context) error {
 				a.Log.Error("endpoints of gone pods not all released", "released", n, "err", err)
 			}
 		}
+		a.tellHostPorts()
 		if err := a.dropStrays(); err != nil {
 			a.Log.Warn("devices without a journal entry not looked at", "err", err)
 		}

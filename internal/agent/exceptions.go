@@ -91,7 +91,11 @@ func masqueradePorts(cfg config.Config, procSysNet string) (masquerade.Ports, er
 	if err != nil {
 		return masquerade.Ports{}, fmt.Errorf("net.ipv4.ip_local_port_range: %w", err)
 	}
-	ports, err := masquerade.ChoosePorts(ephemeral)
+	nodePorts, err := config.ParseNodePorts(cfg.NodePort.Range)
+	if err != nil {
+		return masquerade.Ports{}, fmt.Errorf("nodePort.range: %w", err)
+	}
+	ports, err := masquerade.ChoosePorts(ephemeral, nodePorts)
 	if err != nil && !(cfg.EnableIPv4Masquerade && cfg.BPF.Masquerade) {
 		d := datapath.DefaultSettings().MasqueradePorts
 		return masquerade.Ports{First: d[0], Last: d[1]}, nil

@@ -67,6 +67,7 @@ func (h handler) Add(ctx context.Context, r cni.Request, conf cni.NetConf, netns
 	if err != nil {
 		return nil, h.addError(err)
 	}
+	h.a.tellHostPorts()
 	return result(e, r.Netns), nil
 }
 
@@ -111,6 +112,7 @@ func result(e endpoint.Endpoint, netns string) *types100.Result {
 }
 
 func (h handler) Del(ctx context.Context, r cni.Request, conf cni.NetConf) error {
+	defer h.a.tellHostPorts()
 	return h.a.manager.Del(ctx, key(r, conf))
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-cni/weft/internal/cni"
 	"github.com/weft-cni/weft/internal/endpoint"
+	"github.com/weft-cni/weft/internal/loadbalancer"
 )
 
 // hostPortsOf reads what the runtime says of the pod's host ports.
@@ -47,3 +48,27 @@ func hostPortsOf(conf cni.NetConf) ([]endpoint.HostPort, error) {
 }
 
 func portNumber(n int) (uint16, bool) { return uint16(n), n > 0 && n <= 65535 }
+
+// hostPorts are those of all endpoints, as services are told of them. A pod without a name goes by its container.
+func hostPorts(all []endpoint.Endpoint) []loadbalancer.HostPort {
+	var out []loadbalancer.HostPort
+	for _, e := range all {
+		pod := loadbalancer.Name{Name: e.ContainerID}
+		if namespace, name, ok := strings.Cut(e.Pod, "/"); ok {
+			pod = loadbalancer.Name{Namespace: namespace, Name: name}
+		}
+		for _, h := range e.HostPorts {
+			out = append(out, loadbalancer.HostPort{
+				Pod: pod, HostIP: h.Address, Port: h.Port, Protocol: corev1.Protocol(h.Protocol), Backend: netip.AddrPortFrom(e.Address, h.Target),
+			})
+		}
+	}
+	return out
+}
+
+// tellHostPorts hands the host ports of this node's pods to the services.
+func (a *agent) tellHostPorts() {
+	a.tellingHostPorts.Lock() // or older ones would be told after newer ones
+	defer a.tellingHostPorts.Unlock()
+	a.balance.table.SetHostPorts(hostPorts(a.manager.Endpoints()))
+}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -37,6 +38,8 @@ func MaglevSizes() []int {
 type NodePort struct {
 	// Range is the API server's, such as 30000,32767.
 	Range string `json:"range"`
+	// Addresses of the node, as prefixes, that serve node ports; none: all.
+	Addresses []string `json:"addresses,omitempty"`
 }
 
 const defaultNodePorts = "30000,32767"
@@ -74,6 +77,11 @@ func (c Config) validateServices(bad func(path, format string, a ...any)) {
 	}
 	if _, err := ParseNodePorts(c.NodePort.Range); err != nil {
 		bad("nodePort.range", "%v", err)
+	}
+	for _, text := range c.NodePort.Addresses {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			bad("nodePort.addresses", "has %q, expected prefixes such as 10.0.0.0/8", text)
+		}
 	}
 	if n := c.BPF.LBMapMax; n != 0 && (n < MinServices || n > MaxServices) {
 		bad("bpf.lbMapMax", "is %d, expected %d to %d frontends of services, or 0 (what the programs were built with)", n, MinServices, MaxServices)

@@ -40,9 +40,9 @@ func ParsePorts(s string) (Ports, error) {
 
 // ChoosePorts is the largest range above the privileged ports that the node takes no port from by itself:
 // outside its ephemeral ports and the node ports. The lower one is taken of two that are equally large.
-func ChoosePorts(ephemeral Ports) (Ports, error) {
+func ChoosePorts(ephemeral, nodePorts Ports) (Ports, error) {
 	free := []Ports{{1024, 65535}}
-	for _, taken := range []Ports{ephemeral, NodePorts()} {
+	for _, taken := range []Ports{ephemeral, nodePorts} {
 		var next []Ports
 		for _, f := range free {
 			if taken.Last < f.First || taken.First > f.Last {

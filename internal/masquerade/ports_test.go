@@ -22,7 +22,7 @@ func TestChoosePorts(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := ChoosePorts(tt.ephemeral)
+			got, err := ChoosePorts(tt.ephemeral, NodePorts())
 			if (err != nil) != tt.bad || got != tt.want {
 				t.Errorf("got %s, %v, expected %s, an error: %t", got, err, tt.want, tt.bad)
 			}
@@ -37,7 +37,7 @@ func TestChoosePortsNeverOverlaps(t *testing.T) {
 	for range 20000 {
 		a, b := uint16(1+r.IntN(65535)), uint16(1+r.IntN(65535))
 		e := Ports{min(a, b), max(a, b)}
-		got, err := ChoosePorts(e)
+		got, err := ChoosePorts(e, NodePorts())
 		if err != nil {
 			continue
 		}

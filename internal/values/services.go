@@ -33,6 +33,7 @@ func serviceRules() map[string]rule {
 		"bpf.lbMapMax":                  {kind: integer, nullable: true, check: between(config.MinServices, config.MaxServices)},
 		"bpf.lbExternalClusterIP":       {kind: boolean},
 		"nodePort.range":                {kind: text, nullable: true, check: checkNodePorts},
+		"nodePort.addresses":            {kind: list, nullable: true, check: checkPrefixes},
 		"nodePort.bindProtection":       always("false", "nothing keeps programs of a node from listening at node ports: the services' answer first"),
 		"nodePort.autoProtectPortRange": always("false", "the node's own settings of ports stay as they are"),
 		"nodePort.enabled":              always("true", "kubeProxyReplacement=true has node ports"),

@@ -192,9 +192,14 @@ loadBalancer:
 maglev:
   tableSize: {{ $v.maglev.tableSize | int }}
 {{- end }}
-{{- with $v.nodePort.range }}
+{{- if or $v.nodePort.range $v.nodePort.addresses }}
 nodePort:
+  {{- with $v.nodePort.range }}
   range: {{ . | quote }}
+  {{- end }}
+  {{- with $v.nodePort.addresses }}
+  addresses: {{ toJson . }}
+  {{- end }}
 {{- end }}
 serviceNoBackendResponse: {{ $v.serviceNoBackendResponse | quote }}
 bandwidthManager:

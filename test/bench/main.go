@@ -123,20 +123,21 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 func draw(out io.Writer, r results) error {
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	if len(r.Ratios) > 0 {
-		fmt.Fprintln(w, "weft over peer (higher is better)\tmin\tmedian\tmax\truns\tgoal\t")
+		fmt.Fprintln(w, "weft over peer (higher is better)\tmin\tmedian\tits interval\tmax\truns\tgoal\t")
 		goals := goals()
 		for _, m := range r.Ratios {
 			least, verdict := "", ""
 			if g, ok := goals[m.Name]; ok {
 				least, verdict = fmt.Sprintf("%.2f", g.least), g.judge(*m.Ratio)
 			}
-			fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.3f\t%d\t%s\t%s\n", m.Name, m.Ratio.Min, m.Ratio.Median, m.Ratio.Max, m.Runs, least, verdict)
+			fmt.Fprintf(w, "%s\t%.3f\t%.3f\t%.3f-%.3f (%.0f %%)\t%.3f\t%d\t%s\t%s\n", m.Name, m.Ratio.Min, m.Ratio.Median, m.Ratio.Low, m.Ratio.High, 100*m.Ratio.Confidence,
+				m.Ratio.Max, m.Runs, least, verdict)
 		}
 	}
 	if len(r.Absolute) > 0 {
-		fmt.Fprintln(w, "absolute times (of this machine now: they prove nothing)\tseconds\t\t\truns")
+		fmt.Fprintln(w, "absolute times (of this machine now: they prove nothing)\tseconds\t\t\t\truns")
 		for _, m := range r.Absolute {
-			fmt.Fprintf(w, "%s\t%.1f\t\t\t%d\n", m.Name, ratio.Median(m.Seconds), m.Runs)
+			fmt.Fprintf(w, "%s\t%.1f\t\t\t\t%d\n", m.Name, ratio.Median(m.Seconds), m.Runs)
 		}
 	}
 	return w.Flush()

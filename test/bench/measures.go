@@ -29,8 +29,17 @@ type trafficMeasure struct {
 func cross(n *paths.Network) traffic.Path   { return n.Cross }
 func local(n *paths.Network) traffic.Path   { return n.Local }
 func service(n *paths.Network) traffic.Path { return n.Service }
+func near(n *paths.Network) traffic.Path    { return n.ServiceLocal }
 
-// Beside kube-proxy both networks have its rules, as they would have on a cluster.
+// orDirect is by a service's address, or straight where there is none.
+func orDirect(n *paths.Network) traffic.Path {
+	if n.Service.Address.IsValid() {
+		return n.Service
+	}
+	return n.Cross
+}
+
+// Beside kube-proxy, but for services that weft connects to itself, both networks have its rules, as they would have on a cluster.
 func stages(base string) []stage {
 	weft := paths.Plan{Kind: paths.Weft}
 	with := func(p paths.Plan, mode paths.Mode, services int) paths.Plan {
@@ -45,10 +54,11 @@ func stages(base string) []stage {
 	events := func(perSecond int) paths.Plan {
 		return paths.Plan{Kind: paths.Weft, Change: func(c *config.Config) { c.Events.PerSecond = perSecond }}
 	}
+	served := func(services int) paths.Plan { return paths.Plan{Kind: paths.Weft, Services: services} }
 	device := func(mode string) paths.Plan {
 		return paths.Plan{Kind: paths.Weft, Change: func(c *config.Config) { c.BPF.DatapathMode = mode }}
 	}
-	return []stage{
+	list := []stage{
 		{name: "ptp", weft: weft, peer: ptp},
 		{name: "veth", weft: weft, peer: paths.Plan{Kind: paths.Veth}},
 		{name: "bridge", weft: weft, peer: paths.Plan{Kind: paths.Bridge}},
@@ -63,8 +73,19 @@ func stages(base string) []stage {
 		// What differs between two that are the same is what the other figures may be wrong by.
 		{name: "self", weft: weft, peer: paths.Plan{Kind: paths.Weft, Program: base}},
 		{name: "masquerade-self", weft: world(weft), peer: world(paths.Plan{Kind: paths.Weft, Program: base})},
+		{name: "services-vs-direct", weft: served(1), peer: weft},
+		{name: "services-20000-vs-1", weft: served(20000), peer: served(1)},
 	}
+	// Where weft connects to services there are no rules of kube-proxy.
+	for _, n := range serviceCounts() {
+		for _, mode := range []paths.Mode{paths.IPTables, paths.NFTables} {
+			list = append(list, stage{name: fmt.Sprintf("services-%s-%d", mode, n), weft: served(n), peer: with(ptp, mode, n)})
+		}
+	}
+	return list
 }
+
+func serviceCounts() []int { return []int{1, 100, 5000, 20000} }
 
 func trafficMeasures() []trafficMeasure {
 	all := []traffic.Kind{traffic.RR, traffic.CRR, traffic.UDP, traffic.Stream}
@@ -87,8 +108,16 @@ func trafficMeasures() []trafficMeasure {
 	for _, rules := range []string{"iptables-1", "iptables-5000", "nftables-5000"} {
 		add(rules, "%s/cross/vs-"+rules, cross, all...)
 		add(rules, "%s/local/vs-"+rules, local, traffic.RR, traffic.CRR)
-		add(rules, "%s/service/vs-"+rules, service, traffic.RR, traffic.CRR)
 	}
+	for _, n := range serviceCounts() {
+		for _, mode := range []paths.Mode{paths.IPTables, paths.NFTables} {
+			of := fmt.Sprintf("%s-%d", mode, n)
+			add("services-"+of, "%s/service/vs-"+of, service, traffic.RR, traffic.CRR)
+			add("services-"+of, "%s/service-local/vs-"+of, near, traffic.RR, traffic.CRR)
+		}
+	}
+	add("services-vs-direct", "%s/service/vs-direct", orDirect, traffic.RR, traffic.CRR)
+	add("services-20000-vs-1", "%s/service/20000-vs-1", service, traffic.RR, traffic.CRR)
 	add("masquerade", "masquerade/%s/vs-nftables", cross, all...)
 	add("no-masquerade", "%s/cross/vs-ptp/no-masquerade", cross, traffic.RR, traffic.CRR)
 	add("events", "events/%s/on-vs-off", cross, traffic.RR, traffic.CRR)

@@ -23,11 +23,10 @@ import (
 	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/datapath/next"
-	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/netkit"
 	"github.com/weft-cni/weft/internal/nodehealth"
 	"github.com/weft-cni/weft/internal/runtimeservice"
-	"github.com/weft-cni/weft/internal/service"
+	"github.com/weft-cni/weft/internal/socklb"
 )
 
 // Assignment is what an operator would give the node: one ENI and its addresses.
@@ -55,6 +54,10 @@ type Spec struct {
 	Metrics string
 	// Program is one whose main calls Child; empty: this one.
 	Program string
+	// Cgroup is the directory of a control group whose sockets are connected to services; empty: no sockets are.
+	Cgroup string
+	// API is where the agent watches services; nil: see PutServices.
+	API *API
 }
 
 // ConfDir, BinDir and SocketPath are the node's, as the runtime would know them.
@@ -63,6 +66,7 @@ func (s Spec) BinDir() string     { return filepath.Join(s.Dir, "bin") }
 func (s Spec) RunDir() string     { return filepath.Join(s.Dir, "run") }
 func (s Spec) Conflist() string   { return filepath.Join(s.ConfDir(), "05-weft.conflist") }
 func (s Spec) BPFFS() string      { return filepath.Join(s.Dir, "bpf") }
+func (s Spec) PinDir() string     { return filepath.Join(s.BPFFS(), "weft") }
 func (s Spec) APISocket() string  { return filepath.Join(s.RunDir(), filepath.Base(contract.APISocket)) }
 func (s Spec) LogFile() string    { return filepath.Join(s.Dir, "agent.log") }
 func (s Spec) sandboxes() string  { return filepath.Join(s.Dir, "sandboxes") }
@@ -278,9 +282,14 @@ func (s Spec) options() agent.Options {
 		Install: agent.Install{Plugin: s.Plugin, BinDir: s.BinDir(), ConfDir: s.ConfDir()},
 		Cluster: given{s, log}, Runtime: given{s, log},
 		Instance: func(context.Context) (string, error) { return instance, nil },
-		Balancer: func() (agent.Balancer, error) { return nil, errors.New("the rig has no services") },
+		Balancer: func() (agent.Balancer, error) {
+			if s.Cgroup == "" {
+				return nil, errors.New("this node of the rig has no control group")
+			}
+			return socklb.Open(socklb.Config{PinDir: s.PinDir(), Cgroup: s.Cgroup})
+		},
 		Datapath: func() (agent.Datapath, error) {
-			cfg := datapath.Config{Log: log, BPFFS: bpf, PinDir: filepath.Join(bpf, "weft"), Sizes: s.Sizes}
+			cfg := datapath.Config{Log: log, BPFFS: bpf, PinDir: s.PinDir(), Sizes: s.Sizes}
 			if s.Next {
 				cfg.Object = datapath.ThisVersion().Successor(next.Load, next.Changed(), next.Previous())
 			}
@@ -324,13 +333,6 @@ func (g given) Watch(ctx context.Context, changed func(*v1alpha1.NodeNetwork, *v
 	cn.Status.VPCCIDRs = []string{g.Assignment.SubnetCIDR}
 	cn.Status.Subnets = []v1alpha1.Subnet{{ID: "subnet-a", CIDR: g.Assignment.SubnetCIDR, DefaultRoute: v1alpha1.RouteInternetGateway}}
 	changed(nn, cn)
-	<-ctx.Done()
-	return nil
-}
-
-// WatchServices knows of none.
-func (g given) WatchServices(ctx context.Context, _ *service.Table, _ *loadbalancer.Table, synced func()) error {
-	synced()
 	<-ctx.Done()
 	return nil
 }

@@ -24,11 +24,13 @@ import (
 
 // Network is one way of joining pods.
 type Network struct {
-	// Cross leads from a pod to one on the other node, Local to one on the same node, Service to the one on
-	// the other node by a service's address.
-	Cross, Local, Service traffic.Path
+	// Cross leads from a pod to one on the other node, Local to one on the same node, Service and ServiceLocal to
+	// these by a service's address.
+	Cross, Local, Service, ServiceLocal traffic.Path
 
 	nodes, spaces []rig.Space
+	specs         []rig.Spec // of weft's agents
+	group         *rig.ControlGroup
 	undo          []func() error
 }
 
@@ -104,6 +106,9 @@ type Plan struct {
 	Change func(*config.Config)
 	// Rules are on the nodes beside.
 	Rules Rules
+	// Services is how many weft connects the pods' sockets to; the one in the middle is served by the pod on the
+	// other node.
+	Services int
 	// World makes the second node a host outside the VPC, to which the pod's address is nothing.
 	World bool
 }
@@ -164,13 +169,21 @@ func Build(ctx context.Context, t Tools, p Plan) (_ *Network, err error) {
 		return nil, err
 	}
 	for _, node := range n.nodes {
-		if err := node.Do(func() error { return p.Rules.load(ctx, n.Cross.Address) }); err != nil {
+		if err := node.Do(func() error { return p.Rules.load(ctx, n.served()) }); err != nil {
 			return nil, err
 		}
 	}
-	if p.Rules.Services > 0 {
-		n.Service = n.Cross
-		n.Service.Service = p.Rules.address(p.Rules.Services / 2)
+	switch {
+	case p.Services > 0:
+		if err := n.serve(ctx, p.Services); err != nil {
+			return nil, err
+		}
+		fallthrough
+	case p.Rules.Services > 0:
+		services := max(p.Services, p.Rules.Services)
+		n.Service, n.ServiceLocal = n.Cross, n.Local
+		n.Service.Group, n.ServiceLocal.Group = n.group, n.group
+		n.Service.Service, n.ServiceLocal.Service = serviceAddress(services/2), serviceAddress(services)
 	}
 	return n, nil
 }

@@ -16,7 +16,8 @@ import (
 type Rules struct {
 	// Mode is kube-proxy's, IPTables or NFTables, or Masquerade: what leaves the VPC gets the node's address.
 	Mode Mode
-	// Services is how many kube-proxy knows. The one in the middle is served by the pod on the other node.
+	// Services is how many kube-proxy knows, beside the one that is served by a pod of the clients' node. The one in the middle is
+	// served by the pod on the other node.
 	Services int
 }
 
@@ -31,31 +32,39 @@ const (
 	Masquerade Mode = "masquerade"
 )
 
-// address of a service.
-func (r Rules) address(i int) netip.Addr {
+// serviceAddress is that of a service.
+func serviceAddress(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{172, 20, byte(i >> 8), byte(i)})
 }
 
-// endpoint of a service: the real one of that in the middle, else an address of nobody.
-func (r Rules) endpoint(i int, served netip.Addr) netip.AddrPort {
-	if i == r.Services/2 {
-		return netip.AddrPortFrom(served, traffic.Port)
+// served are the pods behind services: that on the other node, of the service in the middle, and that on the clients'
+// node, of one more.
+type served struct{ far, near netip.Addr }
+
+// endpoint of a service, of so many: a pod, or an address of nobody.
+func (p served) endpoint(i, services int) netip.AddrPort {
+	at := netip.AddrFrom4([4]byte{10, 20, 128 + byte(i>>8), byte(i)})
+	switch i {
+	case services:
+		at = p.near
+	case services / 2:
+		at = p.far
 	}
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 20, 128 + byte(i>>8), byte(i)}), traffic.Port)
+	return netip.AddrPortFrom(at, traffic.Port)
 }
 
 // load puts the rules into the namespace of the calling thread.
-func (r Rules) load(ctx context.Context, served netip.Addr) error {
+func (r Rules) load(ctx context.Context, pods served) error {
 	var in bytes.Buffer
 	var cmd *exec.Cmd
 	switch r.Mode {
 	case NoRules:
 		return nil
 	case IPTables:
-		r.iptables(&in, served)
+		r.iptables(&in, pods)
 		cmd = exec.CommandContext(ctx, "iptables-restore")
 	case NFTables:
-		r.nftables(&in, served)
+		r.nftables(&in, pods)
 		cmd = exec.CommandContext(ctx, "nft", "-f", "-")
 	case Masquerade:
 		fmt.Fprintf(&in, masquerade, subnet)
@@ -119,13 +128,13 @@ COMMIT
 `
 )
 
-func (r Rules) iptables(w io.Writer, served netip.Addr) {
+func (r Rules) iptables(w io.Writer, pods served) {
 	io.WriteString(w, iptablesFilter+iptablesNAT)
-	for i := range r.Services {
+	for i := range r.Services + 1 {
 		fmt.Fprintf(w, ":KUBE-SVC-%016d - [0:0]\n:KUBE-SEP-%016d - [0:0]\n", i, i)
 	}
-	for i := range r.Services {
-		addr, to := r.address(i), r.endpoint(i, served)
+	for i := range r.Services + 1 {
+		addr, to := serviceAddress(i), pods.endpoint(i, r.Services)
 		fmt.Fprintf(w, "-A KUBE-SERVICES -d %s/32 -p tcp -m comment --comment \"bench/s%d:http cluster IP\" -m tcp --dport %d -j KUBE-SVC-%016d\n", addr, i, traffic.Port, i)
 		fmt.Fprintf(w, "-A KUBE-SVC-%016d ! -s %s -d %s/32 -p tcp -m tcp --dport %d -j KUBE-MARK-MASQ\n", i, subnet, addr, traffic.Port)
 		fmt.Fprintf(w, "-A KUBE-SVC-%016d -j KUBE-SEP-%016d\n", i, i)
@@ -159,11 +168,11 @@ const nftablesBase = `table ip kube-proxy {
 	chain nat-postrouting { type nat hook postrouting priority 100; jump masquerading; }
 `
 
-func (r Rules) nftables(w io.Writer, served netip.Addr) {
+func (r Rules) nftables(w io.Writer, pods served) {
 	io.WriteString(w, nftablesBase)
 	var addrs, verdicts []string
-	for i := range r.Services {
-		addr, to := r.address(i), r.endpoint(i, served)
+	for i := range r.Services + 1 {
+		addr, to := serviceAddress(i), pods.endpoint(i, r.Services)
 		addrs = append(addrs, addr.String())
 		verdicts = append(verdicts, fmt.Sprintf("%s . tcp . %d : goto service-%d", addr, traffic.Port, i))
 		fmt.Fprintf(w, "chain endpoint-%d { ip saddr %s jump mark-for-masquerade; meta l4proto tcp dnat to %s; }\n", i, to.Addr(), to)

@@ -16,7 +16,7 @@ func TestRules(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("could not run: needs root for namespaces")
 	}
-	served := netip.MustParseAddr("10.20.2.10")
+	pods := served{far: netip.MustParseAddr("10.20.2.10"), near: netip.MustParseAddr("10.20.1.11")}
 	for _, c := range []struct {
 		rules Rules
 		show  []string
@@ -24,6 +24,7 @@ func TestRules(t *testing.T) {
 	}{
 		{Rules{IPTables, 3}, []string{"iptables-save", "-t", "nat"}, "-A KUBE-SEP-0000000000000001 -p tcp -m tcp -j DNAT --to-destination 10.20.2.10:7070"},
 		{Rules{NFTables, 3}, []string{"nft", "list", "ruleset"}, "172.20.0.1 . tcp . 7070 : goto service-1"},
+		{Rules{IPTables, 3}, []string{"iptables-save", "-t", "nat"}, "-A KUBE-SEP-0000000000000003 -p tcp -m tcp -j DNAT --to-destination 10.20.1.11:7070"},
 		{Rules{Masquerade, 0}, []string{"nft", "list", "ruleset"}, "ip daddr != 10.20.0.0/16 masquerade"},
 	} {
 		s, err := rig.NewSpace()
@@ -32,7 +33,7 @@ func TestRules(t *testing.T) {
 		}
 		defer s.Close()
 		err = s.Do(func() error {
-			if err := c.rules.load(context.Background(), served); err != nil {
+			if err := c.rules.load(context.Background(), pods); err != nil {
 				return err
 			}
 			out, err := exec.Command(c.show[0], c.show[1:]...).Output()
@@ -45,7 +46,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("%v: %v", c.rules, err)
 		}
 	}
-	if err := (Rules{Mode: "ipvs"}).load(context.Background(), served); err == nil {
+	if err := (Rules{Mode: "ipvs"}).load(context.Background(), pods); err == nil {
 		t.Error("rules of nobody were taken")
 	}
 }

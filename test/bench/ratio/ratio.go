@@ -17,6 +17,10 @@ type Ratio struct {
 	Min    float64 `json:"min"`
 	Median float64 `json:"median"`
 	Max    float64 `json:"max"`
+	// The true median lies between Low and High with a probability of at least Confidence.
+	Low        float64 `json:"low"`
+	High       float64 `json:"high"`
+	Confidence float64 `json:"confidence"`
 }
 
 // ErrNothing is the ratio of no pairs.
@@ -35,7 +39,34 @@ func Of(pairs []Pair) (Ratio, error) {
 		}
 		all = append(all, r)
 	}
-	return Ratio{Min: slices.Min(all), Median: Median(all), Max: slices.Max(all)}, nil
+	r := Ratio{Min: slices.Min(all), Median: Median(all), Max: slices.Max(all)}
+	r.Low, r.High, r.Confidence = Interval(all)
+	return r, nil
+}
+
+// wanted is how sure an interval is to be.
+const wanted = 0.95
+
+// Interval is the narrowest one between two of the values that holds the true median with a probability of 0.95,
+// whatever the values' distribution: how many of n lie below the median is binomial. Of less than six values none is
+// so sure; then it is all of them, and says how sure that is.
+func Interval(values []float64) (low, high, confidence float64) {
+	n := len(values)
+	if n == 0 {
+		return math.NaN(), math.NaN(), 0
+	}
+	s := slices.Sorted(slices.Values(values))
+	// below is the probability that at most cut values are on one side.
+	term := math.Pow(0.5, float64(n))
+	below, cut := term, 0
+	for k := 1; k <= n/2; k++ {
+		term *= float64(n-k+1) / float64(k)
+		if 1-2*(below+term) < wanted {
+			break
+		}
+		below, cut = below+term, k
+	}
+	return s[cut], s[n-1-cut], max(0, 1-2*below)
 }
 
 // Median of values; of an even number the mean of the two in the middle.

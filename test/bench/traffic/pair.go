@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/weft-cni/weft/test/rig"
@@ -39,20 +40,24 @@ func start(p Path, k Kind, cpu int) (_ *pair, err error) {
 			err = errors.Join(err, out.close())
 		}
 	}()
-	if out.server, err = launch(p.Server, "server", k, p.Address.String(), cpu); err != nil {
+	if out.server, err = launch(p.Server, nil, "server", k, p.Address.String(), cpu); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	if out.client, err = launch(p.Client, "client", k, p.dial().String(), cpu); err != nil {
+	if out.client, err = launch(p.Client, p.Group, "client", k, p.dial().String(), cpu); err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	return out, nil
 }
 
-func launch(s rig.Space, role string, k Kind, address string, cpu int) (_ *process, err error) {
+func launch(s rig.Space, group *rig.ControlGroup, role string, k Kind, address string, cpu int) (_ *process, err error) {
 	p := &process{cmd: exec.Command("/proc/self/exe", childArg, role, string(k), address, strconv.Itoa(cpu))}
 	p.cmd.Stderr = os.Stderr
 	// No signals to a thread that waits in the kernel.
 	p.cmd.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1", "GOGC=off")
+	if group != nil {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{}
+		group.Join(p.cmd.SysProcAttr)
+	}
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}

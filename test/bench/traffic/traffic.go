@@ -18,6 +18,8 @@ type Path struct {
 	Client, Server rig.Space
 	Address        netip.Addr
 	Service        netip.Addr
+	// Group is the control group that the client is in; nil: this process's.
+	Group *rig.ControlGroup
 }
 
 // dial is the address that the client uses.

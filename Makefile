@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X github.com/weft-cni/weft/internal/version.Commit=$(COMMIT)
 ARCH ?= $(shell go env GOARCH)
 WALK ?= .
 LANES ?= 3
-SUITE ?= all
+SUITE ?=
 ONLY ?= .
 TIME ?= 1m
 
@@ -48,9 +48,9 @@ kernels: deps ## the datapath in the verifiers of 6.1 and 6.12
 bpf-coverage: deps ## which C lines of the datapath its tests run, into build/bpf-coverage.txt
 	go run ./test/bpfcover
 
-conformance: binaries ## specifications that others wrote: SUITE=cni for one
+conformance: $(if $(filter-out cni,$(SUITE)),build,binaries) ## specifications that others wrote: SUITE=services for Kubernetes' own tests
 	@bin/lab assets >/dev/null || true
-	@mkdir -p build && go build -o build/conformance ./test/conformance && build/conformance -suite '$(SUITE)'
+	@mkdir -p build && go build -o build/conformance ./test/conformance && build/conformance -suite '$(SUITE)' -only '$(ONLY)'
 
 bench: build ## weft beside its peers, as ratios: ONLY=regex
 	@mkdir -p build && go build -o build/bench ./test/bench && build/bench -only '$(ONLY)'

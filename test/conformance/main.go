@@ -17,17 +17,39 @@ import (
 
 	"github.com/weft-cni/weft/test/conformance/cni"
 	"github.com/weft-cni/weft/test/conformance/report"
+	"github.com/weft-cni/weft/test/conformance/services"
 	"github.com/weft-cni/weft/test/rig"
 )
+
+// options are what the command line says beside the suite's name.
+type options struct {
+	bin, out, only, lab string
+	workers             int
+}
 
 // suite is one specification. Its error is that it could not be run.
 type suite struct {
 	name, about string
-	run         func(ctx context.Context, bin string, r *report.Report) error
+	// long is how long it takes, if that is long: it is run only if it is named.
+	long  string
+	limit time.Duration
+	run   func(ctx context.Context, o options, r *report.Report) error
 }
 
 func suites() []suite {
-	return []suite{{"cni", "the CNI specification 1.1 and the versions before it: every verb, with libcni and cnitool", cni.Run}}
+	upstream := func(beside bool) func(context.Context, options, *report.Report) error {
+		return func(ctx context.Context, o options, r *report.Report) error {
+			return services.Run(ctx, services.Options{
+				Bin: o.bin, Out: o.out, Only: o.only, Lab: o.lab, Workers: o.workers, Beside: beside}, r)
+		}
+	}
+	return []suite{
+		{name: "cni", about: "the CNI specification 1.1 and the versions before it: every verb, with libcni and cnitool", limit: 10 * time.Minute,
+			run: func(ctx context.Context, o options, r *report.Report) error { return cni.Run(ctx, o.bin, r) }},
+		{name: "services", about: "Kubernetes' own end-to-end tests of services, on a lab without kube-proxy",
+			long: "about 30 minutes", limit: 80 * time.Minute, run: upstream(false)},
+		{name: "services-beside", about: "the same beside kube-proxy", long: "about 30 minutes", limit: 80 * time.Minute, run: upstream(true)},
+	}
 }
 
 // errNoSuite is a name that isn't a suite's.
@@ -41,46 +63,66 @@ func main() {
 		}
 		return
 	}
-	name := flag.String("suite", "all", "the suite to run, or all")
-	bin := flag.String("bin", "bin", "directory of the built programs")
-	timeout := flag.Duration("timeout", 10*time.Minute, "give up after this time")
+	name := flag.String("suite", "", "the suite to run, or all; those that take long are run only if named")
+	var o options
+	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
+	flag.StringVar(&o.out, "out", "build/conformance.d", "directory for logs and reports of suites that write some")
+	flag.StringVar(&o.only, "only", ".", "services: only specs whose names match this regular expression")
+	flag.StringVar(&o.lab, "lab", "", "services: use this lab, with weft on it, instead of making one")
+	flag.IntVar(&o.workers, "workers", 6, "services: specs that run at a time")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
-	defer cancel()
-	os.Exit(run(ctx, *name, *bin, os.Stdout, os.Stderr))
+	os.Exit(run(ctx, *name, o, os.Stdout, os.Stderr))
 }
 
-func run(ctx context.Context, name, bin string, out, errs io.Writer) int {
+func run(ctx context.Context, name string, o options, out, errs io.Writer) int {
 	chosen, err := choose(name, suites())
 	if err != nil {
 		fmt.Fprintln(errs, "conformance:", err)
 		return 2
 	}
-	if bin, err = filepath.Abs(bin); err != nil {
-		fmt.Fprintln(errs, "conformance:", err)
-		return 1
+	for _, dir := range []*string{&o.bin, &o.out} {
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			fmt.Fprintln(errs, "conformance:", err)
+			return 1
+		}
 	}
 	code := 0
 	for _, s := range chosen {
-		fmt.Fprintf(out, "== %s: %s\n", s.name, s.about)
-		r := report.New(out)
-		if err := s.run(ctx, bin, r); err != nil {
-			fmt.Fprintf(errs, "conformance: suite %s could not be run: %v\n", s.name, err)
+		if !runOne(ctx, s, o, out, errs) {
 			code = 1
 		}
-		fmt.Fprintf(out, "== %s: %s\n", s.name, r.Summary())
-		if r.Failed() {
-			code = 1
+	}
+	if name == "" {
+		for _, s := range suites() {
+			if s.long != "" {
+				fmt.Fprintf(out, "not run, because it takes long (%s): SUITE=%s, %s\n", s.long, s.name, s.about)
+			}
 		}
 	}
 	return code
 }
 
+func runOne(ctx context.Context, s suite, o options, out, errs io.Writer) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	defer cancel()
+	fmt.Fprintf(out, "== %s: %s\n", s.name, s.about)
+	r := report.New(out)
+	err := s.run(ctx, o, r)
+	if err != nil {
+		fmt.Fprintf(errs, "conformance: suite %s could not be run: %v\n", s.name, err)
+	}
+	fmt.Fprintf(out, "== %s: %s\n", s.name, r.Summary())
+	return err == nil && !r.Failed()
+}
+
 func choose(name string, all []suite) ([]suite, error) {
-	if name == "all" {
+	switch name {
+	case "all":
 		return all, nil
+	case "":
+		return slices.DeleteFunc(slices.Clone(all), func(s suite) bool { return s.long != "" }), nil
 	}
 	i := slices.IndexFunc(all, func(s suite) bool { return s.name == name })
 	if i < 0 {

@@ -8,7 +8,7 @@ import (
 
 func TestUnknownSuite(t *testing.T) {
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), "cnii", "bin", &out, &errs); code != 2 {
+	if code := run(t.Context(), "cnii", options{bin: "bin"}, &out, &errs); code != 2 {
 		t.Errorf("exit code is %d, expected 2", code)
 	}
 	for _, want := range []string{`"cnii"`, "cni", "all"} {
@@ -22,8 +22,8 @@ func TestUnknownSuite(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	all := []suite{{name: "a"}, {name: "b"}}
-	for name, want := range map[string]string{"all": "ab", "a": "a", "b": "b"} {
+	all := []suite{{name: "a"}, {name: "b", long: "an hour"}}
+	for name, want := range map[string]string{"all": "ab", "": "a", "a": "a", "b": "b"} {
 		got, err := choose(name, all)
 		var names string
 		for _, s := range got {

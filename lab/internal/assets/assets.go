@@ -37,13 +37,19 @@ type Program struct {
 	Tags    string
 	LDFlags string
 	CGO     bool
+	// Test builds the program of the package's tests.
+	Test bool
 	// First is a hint of how long a first build takes.
 	First string
 }
 
+// kubernetesFlags link Kubernetes' version in.
+const kubernetesFlags = "-s -w -X k8s.io/component-base/version.gitVersion=" + KubernetesVersion +
+	" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36" +
+	" -X k8s.io/component-base/version.gitTreeState=clean"
+
 // Programs lists everything that a lab runs, the slowest first.
 func Programs() []Program {
-	const version = "k8s.io/component-base/version"
 	tool := func(name, pkg string) Program {
 		return Program{Name: name, Module: "runtime", Package: pkg, LDFlags: "-s -w", First: "10 s"}
 	}
@@ -51,9 +57,8 @@ func Programs() []Program {
 	return []Program{
 		{
 			Name: "kubebox", Module: "kubebox", Package: ".", First: "6 minutes",
-			Links: []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"},
-			LDFlags: "-s -w -X " + version + ".gitVersion=" + KubernetesVersion +
-				" -X " + version + ".gitMajor=1 -X " + version + ".gitMinor=36 -X " + version + ".gitTreeState=clean",
+			Links:   []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"},
+			LDFlags: kubernetesFlags,
 		},
 		{Name: "containerd", Links: []string{"ctr"}, Module: "containerd", Package: "./daemon", Tags: "no_btrfs,no_zfs,no_devmapper,no_aufs", LDFlags: "-s -w -X github.com/containerd/containerd/v2/version.Version=2.4.2", First: "2 minutes"},
 		{Name: "containerd-shim-runc-v2", Module: "containerd", Package: "./shim", LDFlags: "-s -w", First: "20 s"},
@@ -75,6 +80,21 @@ func Programs() []Program {
 			Sources: []string{"cmd/nodebox", "internal/node/boot", "internal/node/runc"},
 		},
 		{Name: "pause", Module: ".", Package: "./pause", LDFlags: "-s -w", First: "2 s", Sources: []string{"pause"}},
+	}
+}
+
+// UpstreamModule is the module of lab/ whose sums cover Kubernetes' own tests.
+const UpstreamModule = "e2e"
+
+// Upstream lists Kubernetes' own end-to-end tests, what runs them in parallel, and the programs that are
+// made for their pods. No lab needs them.
+func Upstream() []Program {
+	const images = "k8s.io/kubernetes/test/images/"
+	return []Program{
+		{Name: "e2e.test", Module: UpstreamModule, Package: "k8s.io/kubernetes/test/e2e", Test: true, LDFlags: kubernetesFlags, First: "8 minutes"},
+		{Name: "agnhost", Module: UpstreamModule, Package: images + "agnhost", LDFlags: "-s -w -X main.Version=2.63.0", First: "1 minute"},
+		{Name: "regression-issue-74839", Module: UpstreamModule, Package: images + "regression-issue-74839", LDFlags: "-s -w", First: "2 s"},
+		{Name: "ginkgo", Module: UpstreamModule, Package: "github.com/onsi/ginkgo/v2/ginkgo", LDFlags: "-s -w", First: "10 s"},
 	}
 }
 
@@ -238,7 +258,11 @@ func (b Builder) lock(ctx context.Context, name string) (func(), error) {
 
 func (b Builder) compile(ctx context.Context, p Program, out string) error {
 	tmp := out + ".tmp"
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", p.LDFlags, "-o", tmp}
+	verb := []string{"build"}
+	if p.Test {
+		verb = []string{"test", "-c"}
+	}
+	args := append(verb, "-trimpath", "-buildvcs=false", "-ldflags", p.LDFlags, "-o", tmp)
 	if p.Tags != "" {
 		args = append(args, "-tags", p.Tags)
 	}
@@ -295,6 +319,9 @@ func (b Builder) goVersion(ctx context.Context) (string, error) {
 func (b Builder) key(p Program, goVersion string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintln(h, goVersion, p.Package, p.Tags, p.LDFlags, p.CGO)
+	if p.Test {
+		fmt.Fprintln(h, "test")
+	}
 	root := filepath.Join(b.Source, p.Module)
 	files := []string{filepath.Join(root, "go.mod"), filepath.Join(root, "go.sum")}
 	folders := p.Sources

@@ -15,6 +15,7 @@ import (
 	"github.com/weft-cni/weft/lab/internal/cluster"
 	"github.com/weft-cni/weft/lab/internal/clusterconfig"
 	"github.com/weft-cni/weft/lab/internal/daemon"
+	"github.com/weft-cni/weft/lab/internal/upstream"
 )
 
 type createOptions struct {
@@ -190,30 +191,50 @@ func (a *app) deleteCommand() *cobra.Command {
 
 // build makes sure that the lab's programs are built and returns their folder.
 func (a *app) build(ctx context.Context) (string, error) {
-	exe, err := os.Executable()
+	b, err := a.builder()
 	if err != nil {
 		return "", err
+	}
+	return b.Build(ctx, assets.Programs())
+}
+
+func (a *app) builder() (assets.Builder, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return assets.Builder{}, err
 	}
 	source, err := assets.FindSource(a.source, exe)
 	if err != nil {
-		return "", err
+		return assets.Builder{}, err
 	}
 	cache, err := assets.CacheDir()
 	if err != nil {
-		return "", err
+		return assets.Builder{}, err
 	}
-	return assets.Builder{Source: source, Cache: cache, Out: a.err}.Build(ctx, assets.Programs())
+	return assets.Builder{Source: source, Cache: cache, Out: a.err}, nil
 }
 
 func (a *app) assetsCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "assets",
-		Short:   "Build the programs that a lab runs and print their folder",
-		Long:    "Builds Kubernetes, containerd, runc, CoreDNS, Helm and the CNI plugins from their Go modules, each once, into $WEFT_CACHE (default: ~/.cache/weft).",
-		Example: "  lab assets\n  ls $(lab assets)",
+	var e2e bool
+	cmd := &cobra.Command{
+		Use:   "assets",
+		Short: "Build the programs that a lab runs and print their folder",
+		Long: `Builds Kubernetes, containerd, runc, CoreDNS, Helm and the CNI plugins from their Go modules, each once, into
+$WEFT_CACHE (default: ~/.cache/weft). With --e2e: Kubernetes' own end-to-end tests, and an archive of the images
+that their pods run, from Go modules and Debian packages.`,
+		Example: "  lab assets\n  ls $(lab assets)\n  lab image load $(lab assets --e2e)/" + upstream.Archive,
 		Args:    exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := a.build(cmd.Context())
+			b, err := a.builder()
+			if err != nil {
+				return err
+			}
+			var dir string
+			if e2e {
+				dir, err = upstream.Build(cmd.Context(), b)
+			} else {
+				dir, err = b.Build(cmd.Context(), assets.Programs())
+			}
 			if err != nil {
 				return err
 			}
@@ -221,4 +242,6 @@ func (a *app) assetsCommand() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&e2e, "e2e", false, "what Kubernetes' own end-to-end tests need, instead")
+	return cmd
 }

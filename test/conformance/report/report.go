@@ -32,6 +32,9 @@ func (r *Report) CouldNot(name, why string) {
 	fmt.Fprintf(r.out, "-     %s: could not run: %s\n", name, why)
 }
 
+// Note prints what is neither met nor unmet.
+func (r *Report) Note(text string) { fmt.Fprintf(r.out, "      %s\n", text) }
+
 // Failed says whether a requirement was not met, or nothing was tried at all.
 func (r *Report) Failed() bool { return r.failed > 0 || r.passed == 0 }
 

@@ -21,61 +21,82 @@
 
 #define MPTCP 262 /* a socket of it connects to a service of TCP */
 
-static __always_inline void address4(const struct bpf_sock_addr *ctx, struct weft_addr *a)
+static __always_inline __u32 service_protocol(__u32 protocol)
 {
-	a->word[0] = 0;
-	a->word[1] = 0;
-	a->word[2] = bpf_htonl(0xffff);
-	a->word[3] = ctx->user_ip4;
+	return protocol == MPTCP ? IPPROTO_TCP : protocol;
 }
 
-static __always_inline void address6(const struct bpf_sock_addr *ctx, struct weft_addr *a)
+/* The address that the socket was given; of both families one form, so that all else is one. */
+static __always_inline void address(const struct bpf_sock_addr *ctx, bool v6, struct weft_addr *a)
 {
-	a->word[0] = ctx->user_ip6[0];
-	a->word[1] = ctx->user_ip6[1];
-	a->word[2] = ctx->user_ip6[2];
-	a->word[3] = ctx->user_ip6[3];
+	if (v6) {
+		a->word[0] = ctx->user_ip6[0];
+		a->word[1] = ctx->user_ip6[1];
+		a->word[2] = ctx->user_ip6[2];
+		a->word[3] = ctx->user_ip6[3];
+	} else {
+		a->word[0] = 0;
+		a->word[1] = 0;
+		a->word[2] = bpf_htonl(0xffff);
+		a->word[3] = ctx->user_ip4;
+	}
 }
 
-static __always_inline void set4(struct bpf_sock_addr *ctx, const struct weft_addr *a, __be16 port)
+static __always_inline void set_address(struct bpf_sock_addr *ctx, bool v6,
+					const struct weft_lb_backend *be)
 {
-	ctx->user_ip4 = a->word[3];
-	ctx->user_port = port;
+	if (v6) {
+		ctx->user_ip6[0] = be->addr.word[0];
+		ctx->user_ip6[1] = be->addr.word[1];
+		ctx->user_ip6[2] = be->addr.word[2];
+		ctx->user_ip6[3] = be->addr.word[3];
+	} else {
+		ctx->user_ip4 = be->addr.word[3];
+	}
+	ctx->user_port = be->port;
 }
 
-static __always_inline void set6(struct bpf_sock_addr *ctx, const struct weft_addr *a, __be16 port)
+/* The form of the address's family that stands for every address of the node. */
+static __always_inline struct weft_addr wildcard(const struct weft_addr *a)
 {
-	ctx->user_ip6[0] = a->word[0];
-	ctx->user_ip6[1] = a->word[1];
-	ctx->user_ip6[2] = a->word[2];
-	ctx->user_ip6[3] = a->word[3];
-	ctx->user_port = port;
+	struct weft_addr any = {};
+
+	if (lb_mapped(a))
+		any.word[2] = bpf_htonl(0xffff);
+	return any;
+}
+
+static __always_inline bool loopback(const struct weft_addr *a)
+{
+	if (lb_mapped(a))
+		return (bpf_ntohl(a->word[3]) >> 24) == 127;
+	return !a->half[0] && !a->word[2] && a->word[3] == bpf_htonl(1);
 }
 
 /*
- * Sockets of the node itself have their services by kube-proxy, unless weft does its work. Where
- * it doesn't, kube-proxy also has what tables that nobody looks after may be wrong about: its
- * rules are kept up to date.
+ * The frontend of an address. Node ports are served at all addresses of the node, for the node
+ * itself also at those of its loopback. No address at all means the socket's own loopback, which
+ * is the node's for the node's alone.
  */
-static __always_inline bool translates(struct bpf_sock_addr *ctx, __u64 *client)
+static __always_inline struct weft_lb_frontend *frontend(const struct weft_lb_config *config,
+							 const struct weft_addr *addr, __be16 port,
+							 __u8 protocol, bool host)
 {
-	__u32 key = 0;
-	struct weft_lb_config *config = bpf_map_lookup_elem(&weft_lb_config, &key);
+	struct weft_addr any = wildcard(addr);
+	struct weft_lb_frontend *fe;
 
-	if (!config)
-		return false;
-	*client = bpf_get_netns_cookie(ctx);
-	if (config->flags & LB_HOST)
-		return true;
-	return *client != config->host;
-}
-
-static __always_inline bool fresh(void)
-{
-	__u32 key = 0;
-	struct weft_lb_config *config = bpf_map_lookup_elem(&weft_lb_config, &key);
-
-	return config && (config->flags & LB_HOST || bpf_ktime_get_coarse_ns() < config->fresh);
+	if (!lb_same(addr, &any)) {
+		fe = lb_frontend(addr, port, protocol);
+		if (fe)
+			return fe;
+		if (!(config->flags & LB_NORTH_SOUTH))
+			return NULL;
+		if (!(host && loopback(addr)) && !bpf_map_lookup_elem(&weft_lb_own, addr))
+			return NULL;
+	} else if (!host || !(config->flags & LB_NORTH_SOUTH)) {
+		return NULL;
+	}
+	return lb_frontend(&any, port, protocol);
 }
 
 /* The translation that the socket has for a frontend, else the one that it used least recently. */
@@ -117,30 +138,53 @@ static __always_inline bool keeps(const struct weft_lb_peer *p, const struct wef
 enum answer { ANSWER_NONE, ANSWER_BACKEND, ANSWER_REFUSED };
 
 /*
- * Whom the socket shall talk to instead of a frontend. Connected sockets of datagrams are left to
- * the stack: the hook doesn't see what they send later, so they would stay with a backend that is
- * gone.
+ * What a socket is connected to is followed by nobody: the agent ends it when its backend is gone.
+ */
+static __always_inline void remember(struct bpf_sock_addr *ctx, __u32 set,
+				     const struct weft_lb_backend *be)
+{
+	struct weft_lb_connection c = {.backend = be->addr, .set = set, .port = be->port};
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+
+	bpf_map_update_elem(&weft_lb_connected, &cookie, &c, BPF_ANY);
+}
+
+/*
+ * Whom the socket shall talk to instead of a frontend. A pod's socket of datagrams that connects is
+ * left to the programs of packets, or the stack: the hook doesn't see what it sends later, so it
+ * would stay with a backend that is gone. Nobody else sees the node's own.
  */
 static __always_inline enum answer forward(struct bpf_sock_addr *ctx, const struct weft_addr *addr,
 					   bool connect, struct weft_lb_backend *be)
 {
-	__u32 protocol = ctx->protocol == MPTCP ? IPPROTO_TCP : ctx->protocol;
+	__u32 protocol = service_protocol(ctx->protocol);
+	const struct weft_lb_config *config = lb_config();
 	struct weft_lb_socket *s = NULL;
 	struct weft_lb_frontend *fe;
 	struct weft_lb_peer *p = NULL;
-	bool found = false;
+	bool found = false, host;
 	__be16 port = ctx->user_port;
 	__u64 client;
 
-	if (connect && protocol != IPPROTO_TCP)
+	if (!config)
 		return ANSWER_NONE;
-	if (!translates(ctx, &client))
+	client = bpf_get_netns_cookie(ctx);
+	host = client == config->host;
+	/* Without LB_HOST the node's own have their services by kube-proxy. */
+	if (host ? !(config->flags & LB_HOST) : config->flags & LB_HOST_ONLY)
 		return ANSWER_NONE;
-	fe = lb_frontend(addr, port, protocol);
+	if (connect && protocol != IPPROTO_TCP && !(host && protocol == IPPROTO_UDP))
+		return ANSWER_NONE;
+	fe = frontend(config, addr, port, protocol, host);
 	if (!fe)
 		return ANSWER_NONE;
-	if (!fresh()) {
+	if (!lb_fresh(config)) {
 		lb_count(LB_STALE);
+		return ANSWER_NONE;
+	}
+	/* What source a pod's packet will have is seen where it leaves the pod. */
+	if (fe->flags & LB_RANGES && !(host && fe->flags & LB_RANGES_HOST)) {
+		lb_count(LB_LEFT);
 		return ANSWER_NONE;
 	}
 	if (!fe->count) {
@@ -155,6 +199,8 @@ static __always_inline enum answer forward(struct bpf_sock_addr *ctx, const stru
 		p = peer_of(s, addr, port, &found);
 	if (s && p && found && protocol == IPPROTO_UDP && keeps(p, fe, be)) {
 		p->used = ++s->uses;
+		if (connect)
+			remember(ctx, fe->set, be);
 		lb_count(LB_KEPT);
 		return ANSWER_BACKEND;
 	}
@@ -170,6 +216,8 @@ static __always_inline enum answer forward(struct bpf_sock_addr *ctx, const stru
 		p->set = fe->set;
 		p->used = ++s->uses;
 	}
+	if (connect && protocol == IPPROTO_UDP)
+		remember(ctx, fe->set, be);
 	lb_count(LB_TRANSLATED);
 	return ANSWER_BACKEND;
 }
@@ -205,15 +253,15 @@ static __always_inline bool backward(struct bpf_sock_addr *ctx, const struct wef
 	return latest;
 }
 
-static __always_inline int towards4(struct bpf_sock_addr *ctx, bool connect)
+static __always_inline int towards(struct bpf_sock_addr *ctx, bool v6, bool connect)
 {
 	struct weft_lb_backend be = {};
 	struct weft_addr addr;
 
-	address4(ctx, &addr);
+	address(ctx, v6, &addr);
 	switch (forward(ctx, &addr, connect, &be)) {
 	case ANSWER_BACKEND:
-		set4(ctx, &be.addr, be.port);
+		set_address(ctx, v6, &be);
 		return PASS;
 	case ANSWER_REFUSED:
 		bpf_set_retval(-ECONNREFUSED);
@@ -223,84 +271,95 @@ static __always_inline int towards4(struct bpf_sock_addr *ctx, bool connect)
 	}
 }
 
-static __always_inline int towards6(struct bpf_sock_addr *ctx, bool connect)
-{
-	struct weft_lb_backend be = {};
-	struct weft_addr addr;
-
-	address6(ctx, &addr);
-	switch (forward(ctx, &addr, connect, &be)) {
-	case ANSWER_BACKEND:
-		set6(ctx, &be.addr, be.port);
-		return PASS;
-	case ANSWER_REFUSED:
-		bpf_set_retval(-ECONNREFUSED);
-		return REFUSE;
-	default:
-		return PASS;
-	}
-}
-
-static __always_inline int from4(struct bpf_sock_addr *ctx)
+static __always_inline int from(struct bpf_sock_addr *ctx, bool v6)
 {
 	struct weft_lb_backend fe = {};
 	struct weft_addr addr;
 
-	address4(ctx, &addr);
+	address(ctx, v6, &addr);
 	if (backward(ctx, &addr, &fe))
-		set4(ctx, &fe.addr, fe.port);
+		set_address(ctx, v6, &fe);
 	return PASS;
 }
 
-static __always_inline int from6(struct bpf_sock_addr *ctx)
+static __always_inline bool served(const struct weft_addr *addr, __be16 port, __u8 protocol)
 {
-	struct weft_lb_backend fe = {};
-	struct weft_addr addr;
+	const struct weft_lb_frontend *fe = lb_frontend(addr, port, protocol);
 
-	address6(ctx, &addr);
-	if (backward(ctx, &addr, &fe))
-		set6(ctx, &fe.addr, fe.port);
-	return PASS;
+	return fe && fe->flags & (LB_OUTSIDE | LB_OUTSIDE_OWN);
+}
+
+/*
+ * A process of the node that listens at a node port would be heard by nobody. An IPv6 socket may
+ * take IPv4 as well: which it does isn't seen here.
+ */
+static __always_inline int bound(struct bpf_sock *ctx, bool v6)
+{
+	__u32 protocol = service_protocol(ctx->protocol);
+	const struct weft_lb_config *config = lb_config();
+	__be16 port = bpf_htons((__u16)ctx->src_port);
+	struct weft_addr any4 = {}, any6 = {};
+
+	any4.word[2] = bpf_htonl(0xffff);
+	if (!config || !(config->flags & LB_GUARD) || !port)
+		return PASS;
+	if (bpf_get_netns_cookie(ctx) != config->host)
+		return PASS;
+	if (!served(&any4, port, protocol) && !(v6 && served(&any6, port, protocol)))
+		return PASS;
+	lb_count(LB_GUARDED);
+	bpf_set_retval(-EADDRINUSE);
+	return REFUSE;
 }
 
 SEC("cgroup/connect4") int sock_connect4(struct bpf_sock_addr *ctx)
 {
-	return towards4(ctx, true);
+	return towards(ctx, false, true);
 }
 
 SEC("cgroup/connect6") int sock_connect6(struct bpf_sock_addr *ctx)
 {
-	return towards6(ctx, true);
+	return towards(ctx, true, true);
 }
 
 SEC("cgroup/sendmsg4") int sock_sendmsg4(struct bpf_sock_addr *ctx)
 {
-	return towards4(ctx, false);
+	return towards(ctx, false, false);
 }
 
 SEC("cgroup/sendmsg6") int sock_sendmsg6(struct bpf_sock_addr *ctx)
 {
-	return towards6(ctx, false);
+	return towards(ctx, true, false);
 }
 
 SEC("cgroup/recvmsg4") int sock_recvmsg4(struct bpf_sock_addr *ctx)
 {
-	return from4(ctx);
+	return from(ctx, false);
 }
 
 SEC("cgroup/recvmsg6") int sock_recvmsg6(struct bpf_sock_addr *ctx)
 {
-	return from6(ctx);
+	return from(ctx, true);
 }
 
 SEC("cgroup/getpeername4") int sock_peername4(struct bpf_sock_addr *ctx)
 {
-	return from4(ctx);
+	return from(ctx, false);
 }
 
 SEC("cgroup/getpeername6") int sock_peername6(struct bpf_sock_addr *ctx)
 {
-	return from6(ctx);
+	return from(ctx, true);
+}
+
+SEC("cgroup/post_bind4") int sock_bind4(struct bpf_sock *ctx)
+{
+	return bound(ctx, false);
+}
+
+SEC("cgroup/post_bind6") int sock_bind6(struct bpf_sock *ctx)
+{
+	return bound(ctx, true);
 }
 
 char weft_license[] SEC("license") = "Dual BSD/GPL";

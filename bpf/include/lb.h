@@ -5,6 +5,7 @@
 #include <linux/types.h>
 #include <stdbool.h>
 
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "layout.h"
@@ -20,9 +21,10 @@
 #define LB_OUTSIDE (1u << 3)  /* whoever comes from outside may use it, with the same backends */
 /* Who comes from outside has backends of its own: those of LB_SCOPE_OUTSIDE. */
 #define LB_OUTSIDE_OWN (1u << 4)
-#define LB_RANGES (1u << 5)   /* for clients of weft_lb_ranges alone */
-#define LB_MAGLEV (1u << 6)   /* packets choose by weft_lb_maglev */
-#define LB_TCP_KEEP (1u << 7) /* reserved */
+#define LB_RANGES (1u << 5)	 /* for clients of weft_lb_ranges alone */
+#define LB_MAGLEV (1u << 6)	 /* packets choose by weft_lb_maglev */
+#define LB_TCP_KEEP (1u << 7)	 /* reserved */
+#define LB_RANGES_HOST (1u << 8) /* with LB_RANGES: the node's own address is within them */
 
 /* Whose services: of pods and of this node, or of who comes in by an interface. */
 enum weft_lb_scope {
@@ -81,6 +83,8 @@ struct weft_lb_range {
 
 #define LB_HOST (1u << 0)	 /* sockets of the node's own namespace are translated, too */
 #define LB_NORTH_SOUTH (1u << 1) /* packets from outside, and to what isn't a cluster's address */
+#define LB_HOST_ONLY (1u << 2)	 /* of sockets, those of the node's own namespace alone */
+#define LB_GUARD (1u << 3)	 /* the node's own sockets aren't bound to a node port */
 
 /* weft_lb_config[0]. */
 struct weft_lb_config {
@@ -173,6 +177,12 @@ static __always_inline bool lb_fresh(const struct weft_lb_config *config)
 static __always_inline bool lb_same(const struct weft_addr *a, const struct weft_addr *b)
 {
 	return a->half[0] == b->half[0] && a->half[1] == b->half[1];
+}
+
+/* Is it an address of IPv4? */
+static __always_inline bool lb_mapped(const struct weft_addr *a)
+{
+	return !a->half[0] && a->word[2] == bpf_htonl(0xffff);
 }
 
 static __always_inline struct weft_lb_frontend *lb_frontend(const struct weft_addr *addr,

@@ -39,6 +39,17 @@ struct weft_lb_socket {
 	__u32 reserved;
 };
 
+/*
+ * weft_lb_connected, an LRU: sockets of datagrams that were connected to a backend, by their
+ * cookies. No hook sees what they send: the agent ends those whose backend is gone.
+ */
+struct weft_lb_connection {
+	struct weft_addr backend;
+	__u32 set;
+	__be16 port;
+	__u16 reserved;
+};
+
 enum weft_lb_outcome {
 	LB_TRANSLATED = 0,
 	LB_KEPT = 1,	   /* a datagram to the backend that the socket had */
@@ -47,6 +58,7 @@ enum weft_lb_outcome {
 	LB_INCOMPLETE = 4, /* the frontend's backends were being written: left to the stack */
 	LB_REVERSED = 5,   /* a backend's address was told as the frontend's */
 	LB_STALE = 6,	   /* no agent looks after the tables: left to the stack */
+	LB_GUARDED = 7,	   /* a socket that was to be bound to a node port */
 	LB_OUTCOMES = 8,
 };
 
@@ -56,6 +68,26 @@ struct {
 	__type(value, struct weft_lb_choice);
 	__uint(max_entries, LB_CLIENTS);
 } weft_lb_affinity SEC(".maps");
+
+#define LB_CONNECTED 16384
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, __u64);
+	__type(value, struct weft_lb_connection);
+	__uint(max_entries, LB_CONNECTED);
+} weft_lb_connected SEC(".maps");
+
+#define LB_OWN 4096
+
+/* The node's own addresses: frontends of address 0 are reached there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct weft_addr);
+	__type(value, __u32);
+	__uint(max_entries, LB_OWN);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} weft_lb_own SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

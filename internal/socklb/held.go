@@ -35,7 +35,7 @@ func Expected(f loadbalancer.Frontend) Held {
 }
 
 func flagNames(flags uint32) []string {
-	names, out := []string{"refuse", "members", "affinity", "outside", "outside-own", "source-ranges", "maglev"}, []string{}
+	names, out := []string{"refuse", "members", "affinity", "outside", "outside-own", "source-ranges", "maglev", "tcp-keep", "host-in-ranges"}, []string{}
 	for i := range 32 {
 		switch {
 		case flags&(1<<i) == 0:

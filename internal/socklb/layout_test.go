@@ -20,6 +20,8 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		socketMapWeftLbBackends:  {slotKey{}, backendValue{}},
 		socketMapWeftLbMembers:   {memberKey{}, uint32(0)},
 		socketMapWeftLbRanges:    {rangeKey{}, uint32(0)},
+		socketMapWeftLbOwn:       {[16]byte{}, uint32(0)},
+		socketMapWeftLbConnected: {uint64(0), connectionValue{}},
 		socketMapWeftLbConfig:    {uint32(0), configValue{}},
 		socketMapWeftLbOutcomes:  {uint32(0), uint64(0)},
 	} {
@@ -81,7 +83,7 @@ func compare(t *testing.T, what string, c btf.Type, g reflect.Type) {
 		t.Errorf("%s has %d bytes in C (%v), %d in Go", what, size, err, g.Size())
 	}
 	s, ok := btf.UnderlyingType(c).(*btf.Struct)
-	if !ok {
+	if !ok || g.Kind() != reflect.Struct {
 		return
 	}
 	for _, m := range s.Members {

@@ -44,7 +44,9 @@ func (c Config) flags() uint32 {
 }
 
 // maps are those that Go writes or reads.
-type maps struct{ frontends, backends, members, ranges, maglev, config, outcomes *ebpf.Map }
+type maps struct {
+	frontends, backends, members, ranges, maglev, config, outcomes, own, connected *ebpf.Map
+}
 
 // A Balancer is the loaded programs and their maps. It acts for the network namespace that it was opened in.
 type Balancer struct {
@@ -68,6 +70,8 @@ func hooks() map[string]ebpf.AttachType {
 		socketProgSockRecvmsg6:  ebpf.AttachCGroupUDP6Recvmsg,
 		socketProgSockPeername4: ebpf.AttachCgroupInet4GetPeername,
 		socketProgSockPeername6: ebpf.AttachCgroupInet6GetPeername,
+		socketProgSockBind4:     ebpf.AttachCGroupInet4PostBind,
+		socketProgSockBind6:     ebpf.AttachCGroupInet6PostBind,
 	}
 }
 
@@ -151,7 +155,8 @@ func (b *Balancer) openMaps(spec *ebpf.CollectionSpec, dir string) error {
 		b.all[name] = m
 	}
 	b.maps = maps{b.all[socketMapWeftLbFrontends], b.all[socketMapWeftLbBackends], b.all[socketMapWeftLbMembers],
-		b.all[socketMapWeftLbRanges], b.all[socketMapWeftLbMaglev], b.all[socketMapWeftLbConfig], b.all[socketMapWeftLbOutcomes]}
+		b.all[socketMapWeftLbRanges], b.all[socketMapWeftLbMaglev], b.all[socketMapWeftLbConfig], b.all[socketMapWeftLbOutcomes],
+		b.all[socketMapWeftLbOwn], b.all[socketMapWeftLbConnected]}
 	return nil
 }
 
@@ -223,7 +228,7 @@ type Stats struct {
 
 // outcomeNames are those of enum weft_lb_outcome.
 func outcomeNames() []string {
-	return []string{"translated", "kept", "refused", "left", "incomplete", "reversed", "stale"}
+	return []string{"translated", "kept", "refused", "left", "incomplete", "reversed", "stale", "guarded"}
 }
 
 // Stats reads them.

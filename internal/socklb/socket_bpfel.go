@@ -19,12 +19,16 @@ const (
 	socketMapWeftLbAffinity  = "weft_lb_affinity"
 	socketMapWeftLbBackends  = "weft_lb_backends"
 	socketMapWeftLbConfig    = "weft_lb_config"
+	socketMapWeftLbConnected = "weft_lb_connected"
 	socketMapWeftLbFrontends = "weft_lb_frontends"
 	socketMapWeftLbMaglev    = "weft_lb_maglev"
 	socketMapWeftLbMembers   = "weft_lb_members"
 	socketMapWeftLbOutcomes  = "weft_lb_outcomes"
+	socketMapWeftLbOwn       = "weft_lb_own"
 	socketMapWeftLbRanges    = "weft_lb_ranges"
 	socketMapWeftLbSockets   = "weft_lb_sockets"
+	socketProgSockBind4      = "sock_bind4"
+	socketProgSockBind6      = "sock_bind6"
 	socketProgSockConnect4   = "sock_connect4"
 	socketProgSockConnect6   = "sock_connect6"
 	socketProgSockPeername4  = "sock_peername4"
@@ -77,6 +81,8 @@ type socketSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type socketProgramSpecs struct {
+	SockBind4     *ebpf.ProgramSpec `ebpf:"sock_bind4"`
+	SockBind6     *ebpf.ProgramSpec `ebpf:"sock_bind6"`
 	SockConnect4  *ebpf.ProgramSpec `ebpf:"sock_connect4"`
 	SockConnect6  *ebpf.ProgramSpec `ebpf:"sock_connect6"`
 	SockPeername4 *ebpf.ProgramSpec `ebpf:"sock_peername4"`
@@ -94,10 +100,12 @@ type socketMapSpecs struct {
 	WeftLbAffinity  *ebpf.MapSpec `ebpf:"weft_lb_affinity"`
 	WeftLbBackends  *ebpf.MapSpec `ebpf:"weft_lb_backends"`
 	WeftLbConfig    *ebpf.MapSpec `ebpf:"weft_lb_config"`
+	WeftLbConnected *ebpf.MapSpec `ebpf:"weft_lb_connected"`
 	WeftLbFrontends *ebpf.MapSpec `ebpf:"weft_lb_frontends"`
 	WeftLbMaglev    *ebpf.MapSpec `ebpf:"weft_lb_maglev"`
 	WeftLbMembers   *ebpf.MapSpec `ebpf:"weft_lb_members"`
 	WeftLbOutcomes  *ebpf.MapSpec `ebpf:"weft_lb_outcomes"`
+	WeftLbOwn       *ebpf.MapSpec `ebpf:"weft_lb_own"`
 	WeftLbRanges    *ebpf.MapSpec `ebpf:"weft_lb_ranges"`
 	WeftLbSockets   *ebpf.MapSpec `ebpf:"weft_lb_sockets"`
 }
@@ -131,10 +139,12 @@ type socketMaps struct {
 	WeftLbAffinity  *ebpf.Map `ebpf:"weft_lb_affinity"`
 	WeftLbBackends  *ebpf.Map `ebpf:"weft_lb_backends"`
 	WeftLbConfig    *ebpf.Map `ebpf:"weft_lb_config"`
+	WeftLbConnected *ebpf.Map `ebpf:"weft_lb_connected"`
 	WeftLbFrontends *ebpf.Map `ebpf:"weft_lb_frontends"`
 	WeftLbMaglev    *ebpf.Map `ebpf:"weft_lb_maglev"`
 	WeftLbMembers   *ebpf.Map `ebpf:"weft_lb_members"`
 	WeftLbOutcomes  *ebpf.Map `ebpf:"weft_lb_outcomes"`
+	WeftLbOwn       *ebpf.Map `ebpf:"weft_lb_own"`
 	WeftLbRanges    *ebpf.Map `ebpf:"weft_lb_ranges"`
 	WeftLbSockets   *ebpf.Map `ebpf:"weft_lb_sockets"`
 }
@@ -144,10 +154,12 @@ func (m *socketMaps) Close() error {
 		m.WeftLbAffinity,
 		m.WeftLbBackends,
 		m.WeftLbConfig,
+		m.WeftLbConnected,
 		m.WeftLbFrontends,
 		m.WeftLbMaglev,
 		m.WeftLbMembers,
 		m.WeftLbOutcomes,
+		m.WeftLbOwn,
 		m.WeftLbRanges,
 		m.WeftLbSockets,
 	)
@@ -163,6 +175,8 @@ type socketVariables struct {
 //
 // It can be passed to loadSocketObjects or ebpf.CollectionSpec.LoadAndAssign.
 type socketPrograms struct {
+	SockBind4     *ebpf.Program `ebpf:"sock_bind4"`
+	SockBind6     *ebpf.Program `ebpf:"sock_bind6"`
 	SockConnect4  *ebpf.Program `ebpf:"sock_connect4"`
 	SockConnect6  *ebpf.Program `ebpf:"sock_connect6"`
 	SockPeername4 *ebpf.Program `ebpf:"sock_peername4"`
@@ -175,6 +189,8 @@ type socketPrograms struct {
 
 func (p *socketPrograms) Close() error {
 	return _SocketClose(
+		p.SockBind4,
+		p.SockBind6,
 		p.SockConnect4,
 		p.SockConnect6,
 		p.SockPeername4,

@@ -14,7 +14,7 @@ import (
 
 // neededModules are those that the datapath's tests use and Debian doesn't build in.
 func neededModules() []string {
-	return []string{"veth", "sch_ingress", "cls_bpf", "8021q", "sctp", "sch_fq", "sch_tbf", "sch_fq_codel", "nf_tables", "nft_chain_nat", "nft_nat", "nf_conntrack_netlink", "tun"}
+	return []string{"veth", "sch_ingress", "cls_bpf", "8021q", "sctp", "sch_fq", "sch_tbf", "sch_fq_codel", "nf_tables", "nft_chain_nat", "nft_nat", "nf_conntrack_netlink", "tun", "udp_diag"}
 }
 
 // A module is a kernel module, uncompressed.

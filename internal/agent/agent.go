@@ -63,6 +63,8 @@ type Options struct {
 	Instance func(context.Context) (string, error)
 	Datapath func() (Datapath, error)
 	Balancer func() (Balancer, error)
+	// KubeProxy is what the node has of kube-proxy; nil: nobody looks.
+	KubeProxy KubeProxy
 	// ProbeNetkit finds out whether pods can have netkit's devices, with MACs or without.
 	ProbeNetkit func(l2 bool) error
 
@@ -97,6 +99,7 @@ type agent struct {
 	strays     strays
 	repairs    *repairs
 	fills      *fills
+	takeover   takeover
 
 	peers   atomic.Pointer[nodehealth.Monitor]
 	tried   bool          // a trial endpoint could be made
@@ -433,6 +436,7 @@ func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	g.Go(func() error { return a.followExceptions(ctx) })
 	g.Go(func() error { return a.followServices(ctx, synced) })
 	g.Go(func() error { return a.followBackends(ctx, synced) })
+	g.Go(func() error { return a.takeOver(ctx, synced) })
 	g.Go(func() error { return a.replay(ctx) })
 	g.Go(func() error { return a.compare(ctx) })
 	g.Go(func() error { return a.guard(ctx) })

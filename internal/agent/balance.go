@@ -45,7 +45,10 @@ func openBalancer(cgroups string, cfg config.Config) (Balancer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return socklb.Open(socklb.Config{Cgroup: root, HostToo: cfg.KubeProxyReplacement})
+	return socklb.Open(socklb.Config{
+		Cgroup: root, HostToo: cfg.KubeProxyReplacement, NorthSouth: cfg.KubeProxyReplacement, HostOnly: cfg.SocketLB.HostNamespaceOnly,
+		GuardNodePorts: cfg.KubeProxyReplacement && cfg.NodePort.BindProtection, MaglevSize: cfg.Maglev.TableSize,
+	})
 }
 
 // openBalancer attaches the programs. A node that can't have them has its services by kube-proxy still: that is
@@ -111,6 +114,13 @@ func (a *agent) followBackends(ctx context.Context, synced <-chan struct{}) erro
 			b.table.Mark(slices.Collect(maps.Keys(b.failed()))) // the maps may have room again
 		}
 	}
+}
+
+// filled says that the programs have every service that there is.
+func (b *balance) filled() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.done && len(b.bad) == 0
 }
 
 func (b *balance) failed() map[loadbalancer.Name]string {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/weft-cni/weft/internal/kubeproxy"
 	"github.com/weft-cni/weft/internal/nodenet"
 )
 
@@ -48,7 +49,7 @@ func Cleanup(ctx context.Context, o CleanupOptions) error {
 			errs = append(errs, err)
 		}
 	}
-	errs = append(errs, o.unloadPrograms(), nodenet.Cleanup(log))
+	errs = append(errs, o.unloadPrograms(), nodenet.Cleanup(log), kubeproxy.Release())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("cleanup: %w", err)
 	}

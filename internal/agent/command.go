@@ -156,6 +156,7 @@ func (f *flags) run(ctx context.Context) error {
 		Install:    f.install, Cluster: cluster, Runtime: runtime, Instance: InstanceID,
 		Datapath:      openDatapath(log, sizes),
 		Balancer:      func() (Balancer, error) { return openBalancer(f.cgroups, cfg) },
+		KubeProxy:     nodesKubeProxy{},
 		ProbeNetkit:   netkit.Probe,
 		HealthAddress: f.healthAddress, MetricsAddress: f.metricsAddress,
 		AddWait: 40 * time.Second, CollectEvery: time.Minute, GuardEvery: 10 * time.Second, Version: version.Version, Log: log,

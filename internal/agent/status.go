@@ -79,6 +79,7 @@ func (a *agent) status(conditions *[]metav1.Condition) v1alpha1.NodeNetworkStatu
 		UsedAddresses: usedAddresses(u.Endpoints), Datapath: a.programs.variant(a.device), Fenced: fencedAddresses(u.Fenced),
 	}
 	s.Datapath.Fallbacks = append(s.Datapath.Fallbacks, a.balance.fallbacks()...)
+	s.Datapath.Fallbacks = append(s.Datapath.Fallbacks, a.takeover.all()...)
 	s.Datapath.Pacing, s.Datapath.PacingReason = pacing(rep.Found, a.Config.BandwidthManager.Enabled)
 	s.UnreachedPeers, s.Unreached = a.unreached()
 	for _, c := range []metav1.Condition{

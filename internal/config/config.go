@@ -58,6 +58,7 @@ type Config struct {
 	LoadBalancer             LoadBalancer `json:"loadBalancer"`
 	Maglev                   Maglev       `json:"maglev"`
 	NodePort                 NodePort     `json:"nodePort"`
+	SocketLB                 SocketLB     `json:"socketLB"`
 	ServiceNoBackendResponse string       `json:"serviceNoBackendResponse"`
 }
 
@@ -202,7 +203,7 @@ func Default() Config {
 		LogLevel:              "info",
 
 		LoadBalancer: LoadBalancer{Algorithm: AlgorithmRandom, ServiceTopology: true}, Maglev: Maglev{TableSize: DefaultMaglevSize},
-		NodePort: NodePort{Range: defaultNodePorts}, ServiceNoBackendResponse: NoBackendReject,
+		NodePort: NodePort{Range: defaultNodePorts, BindProtection: true}, ServiceNoBackendResponse: NoBackendReject,
 	}
 }
 

@@ -40,6 +40,15 @@ type NodePort struct {
 	Range string `json:"range"`
 	// Addresses of the node, as prefixes, that serve node ports; none: all.
 	Addresses []string `json:"addresses,omitempty"`
+	// BindProtection keeps the node's own processes from listening where a node port is served.
+	BindProtection bool `json:"bindProtection"`
+}
+
+// SocketLB is what sockets are connected to services.
+type SocketLB struct {
+	// HostNamespaceOnly leaves pods' sockets as they are; their packets are translated instead. For meshes whose
+	// proxies in pods must see a service's address.
+	HostNamespaceOnly bool `json:"hostNamespaceOnly"`
 }
 
 const defaultNodePorts = "30000,32767"

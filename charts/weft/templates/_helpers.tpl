@@ -192,7 +192,6 @@ loadBalancer:
 maglev:
   tableSize: {{ $v.maglev.tableSize | int }}
 {{- end }}
-{{- if or $v.nodePort.range $v.nodePort.addresses }}
 nodePort:
   {{- with $v.nodePort.range }}
   range: {{ . | quote }}
@@ -200,7 +199,9 @@ nodePort:
   {{- with $v.nodePort.addresses }}
   addresses: {{ toJson . }}
   {{- end }}
-{{- end }}
+  bindProtection: {{ $v.nodePort.bindProtection }}
+socketLB:
+  hostNamespaceOnly: {{ eq (toString $v.socketLB.hostNamespaceOnly) "true" }}
 serviceNoBackendResponse: {{ $v.serviceNoBackendResponse | quote }}
 bandwidthManager:
   enabled: {{ $v.bandwidthManager.enabled }}

@@ -14,7 +14,7 @@ SUITE ?=
 ONLY ?= .
 TIME ?= 1m
 
-.PHONY: help build demo test e2e conformance kernels bpf-coverage bench hitless flood scale fuzz lint generate check-generated release clean deps binaries images
+.PHONY: help build demo test e2e conformance kernels bpf-coverage bench hitless flood churn scale fuzz lint generate check-generated release clean deps binaries images
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -61,9 +61,12 @@ hitless: binaries ## traffic while agents are killed, restarted and replaced: TI
 flood: binaries ## one pod floods small tables; who was there before stays
 	@mkdir -p build && go build -o build/hitless ./test/hitless && build/hitless -flood -report build/flood.md
 
-scale: binaries ## the operator with 1,000 simulated nodes
+churn: binaries ## a service's backends replaced under traffic while agents are killed, restarted and upgraded: TIME=5m
+	@mkdir -p build && go build -o build/hitless ./test/hitless && build/hitless -churn -time $(TIME) -report build/churn.md
+
+scale: binaries ## the operator with 1,000 simulated nodes; an agent with 20,000 services
 	@bin/lab assets >/dev/null
-	@mkdir -p build && go build -o build/scale ./test/scale && build/scale
+	@mkdir -p build && go build -o build/scale ./test/scale && build/scale && build/scale -services 20000
 
 fuzz: ## every fuzz test for TIME each
 	@scripts/fuzz.sh $(TIME) '$(ONLY)'

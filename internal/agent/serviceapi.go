@@ -32,6 +32,13 @@ func (a *agent) registerServices(s *agentapi.Server) {
 		}
 		return nil
 	})
+	s.JSON("GET /v1/services/stats", func(*http.Request) (any, error) {
+		stats, err := a.balance.stats()
+		if err == nil && stats == nil {
+			err = agentapi.Unavailable("the agent of %s has no maps of services: %s", a.Node, a.balance.whyNone())
+		}
+		return stats, err
+	})
 	s.JSON("GET /v1/services/explain", func(r *http.Request) (any, error) {
 		return ask(a, r, func(f frontend, c asker) (inspect.Explanation, error) { return a.explainService(f, c), nil })
 	})

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -10,7 +11,9 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/weft-cni/weft/internal/inspect"
+	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/nodenet/nstest"
+	"github.com/weft-cni/weft/internal/socklb"
 )
 
 func (r *rig) frontends(of string) map[string]inspect.Frontend {
@@ -46,6 +49,10 @@ func TestServicesAreTold(t *testing.T) {
 			t.Errorf("%s: found %v, expected %d", of, got, want)
 		}
 	}
+	if s := answer[socklb.Stats](r, "/v1/services/stats"); s.Frontends != 1 || s.Backends != 3 || s.Writes != 4 {
+		t.Errorf("found %+v, expected one frontend and three backends, each written once", s)
+	}
+	r.sameByPins()
 	x := answer[[]inspect.Explanation](r, "/v1/services/explain?of=default/a")
 	if len(x) != 1 || len(x[0].Endpoints) != 3 || !x[0].Endpoints[0].Chosen || x[0].Nobody != "" {
 		t.Errorf("found %+v, expected three endpoints that may be chosen", x)
@@ -64,6 +71,28 @@ func TestServicesAreTold(t *testing.T) {
 		if _, bad, err := r.ask(path); !errors.Is(err, ErrTold) || !strings.Contains(bad, want) {
 			t.Errorf("%s: found %v, %s; expected %q", path, err, bad, want)
 		}
+	}
+}
+
+// sameByPins reads the tables as somebody does who has the pins alone.
+func (r *rig) sameByPins() {
+	r.t.Helper()
+	tables, err := socklb.OpenTables(r.bpf)
+	r.must(err)
+	defer tables.Close()
+	key := func(at string) loadbalancer.Key {
+		return loadbalancer.Key{Address: loadbalancer.Address{AddrPort: netip.MustParseAddrPort(at), Protocol: "TCP"}}
+	}
+	if got, ok, err := tables.Backends(key("10.100.0.1:80")); err != nil || !ok || len(got) != 3 {
+		r.t.Errorf("found %v, %v, %v, expected three backends", got, ok, err)
+	}
+	if _, ok, err := tables.Backends(key("10.100.0.1:81")); err != nil || ok {
+		r.t.Errorf("found %v, %v, expected no frontend", ok, err)
+	}
+	confirmed, err := tables.Confirmed()
+	memory, merr := tables.Memory()
+	if err := errors.Join(err, merr); err != nil || confirmed == 0 || memory["weft_lb_backends"] == 0 {
+		r.t.Errorf("found %d, %v, %v, expected tables that are confirmed, with their memory", confirmed, memory, err)
 	}
 }
 

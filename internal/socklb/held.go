@@ -73,7 +73,7 @@ func (b *Balancer) Held() (State, error) {
 			h.Backends = append(h.Backends, slots[slotKey{v.Set, i}])
 		}
 		slices.SortFunc(h.Backends, netip.AddrPort.Compare)
-		out.Frontends[loadbalancer.Key{Address: k.address(), Scope: loadbalancer.Scope(k.Scope)}] = h
+		out.Frontends[k.key()] = h
 	})
 	if err != nil {
 		return out, fmt.Errorf("read %s: %w", socketMapWeftLbFrontends, err)

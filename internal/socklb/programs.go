@@ -57,6 +57,7 @@ type Balancer struct {
 	mu     sync.Mutex
 	table  *table
 	config configValue
+	writes uint64
 }
 
 // hooks are the programs and where they run.
@@ -106,7 +107,7 @@ func Open(cfg Config) (_ *Balancer, err error) {
 	if cfg.MaglevSize == 0 {
 		cfg.MaglevSize = DefaultMaglevSize
 	}
-	b.table = newTable(stores{b.maps.frontends, b.maps.backends, b.maps.members, b.maps.ranges, maglevMap{b.maps.maglev}}, cfg.MaglevSize)
+	b.table = newTable(stores{b.maps.frontends, b.maps.backends, b.maps.members, b.maps.ranges, maglevMap{b.maps.maglev}}.count(&b.writes), cfg.MaglevSize)
 	if err := b.table.recover(b.maps); err != nil {
 		return nil, err
 	}
@@ -223,7 +224,9 @@ func (b *Balancer) Prune() error {
 type Stats struct {
 	Frontends, Backends       int
 	MaxFrontends, MaxBackends int
-	Outcomes                  map[string]uint64
+	// Writes to the maps, removals too, since they were opened.
+	Writes   uint64
+	Outcomes map[string]uint64
 }
 
 // outcomeNames are those of enum weft_lb_outcome.
@@ -234,7 +237,7 @@ func outcomeNames() []string {
 // Stats reads them.
 func (b *Balancer) Stats() (Stats, error) {
 	b.mu.Lock()
-	s := Stats{Frontends: len(b.table.entries), MaxFrontends: int(b.maps.frontends.MaxEntries()),
+	s := Stats{Writes: b.writes, Frontends: len(b.table.entries), MaxFrontends: int(b.maps.frontends.MaxEntries()),
 		MaxBackends: int(b.maps.backends.MaxEntries()), Outcomes: map[string]uint64{}}
 	for _, e := range b.table.entries {
 		s.Backends += len(e.slots)

@@ -137,6 +137,49 @@ func TestAgentsComeAndGo(t *testing.T) {
 	}
 }
 
+// A short form of what `make churn` does for minutes.
+func TestChurn(t *testing.T) {
+	report := command(t, "-churn", "-backends", "6", "-time", "12s", "-rate", "50", "-between", "1s")
+	for _, want := range []string{"agents killed and started: ", "**Passed**", "| datagrams to the service, by sockets that stay |", "has answered somebody: yes"} {
+		if !strings.Contains(report, want) {
+			t.Errorf("found\n%s\nexpected %q in it", report, want)
+		}
+	}
+}
+
+func TestChurnedErr(t *testing.T) {
+	fine := func() *churned {
+		return &churned{replaced: 1, upsets: map[string]int{"killed": 1}, took: time.Second, tallies: []*tally{{name: "x", done: 100, rate: 100}}}
+	}
+	if err := fine().err(); err != nil {
+		t.Error(err)
+	}
+	for name, spoil := range map[string]func(*churned){
+		"one refused":      func(c *churned) { c.tallies[0].count(syscall.ECONNREFUSED) },
+		"one timed out":    func(c *churned) { c.tallies[0].count(os.ErrDeadlineExceeded) },
+		"a wrong answer":   func(c *churned) { c.tallies[0].count(errWrong) },
+		"too few":          func(c *churned) { c.tallies[0].done = 10 },
+		"nothing replaced": func(c *churned) { c.replaced = 0 },
+		"nothing upset":    func(c *churned) { c.upsets = nil },
+		"one not asked":    func(c *churned) { c.idle = []string{"b1"} },
+	} {
+		c := fine()
+		if spoil(c); c.err() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestSpans(t *testing.T) {
+	var s spans
+	for i := range 10 * slow {
+		s.add(time.Duration(i * 7919 % (10 * slow)))
+	}
+	if len(s.long) != slow || s.long[0] != 10*slow-1 || s.long[slow-1] != 9*slow {
+		t.Errorf("found %d, from %d to %d, expected the %d longest", len(s.long), s.long[0], s.long[len(s.long)-1], slow)
+	}
+}
+
 func TestFlood(t *testing.T) {
 	const want = "| connections established before that answer afterwards | 1000 of 1000 |"
 	if report := command(t, "-flood"); !strings.Contains(report, want) {

@@ -1,5 +1,6 @@
 // Command hitless sends traffic of every kind between two nodes while their agents are killed, restarted and
-// replaced by another version, and counts what that costs: it is to be nothing. Or one pod floods the tables.
+// replaced by another version, and counts what that costs: it is to be nothing. Or one pod floods the tables, or the
+// backends of a service are replaced meanwhile.
 package main
 
 import (
@@ -26,6 +27,10 @@ type options struct {
 	bin    string
 	report string
 	flood  bool
+	// churn replaces a service's backends, one each pace, which end after their grace; agents are upset that far between.
+	churn                bool
+	backends             int
+	grace, pace, between time.Duration
 }
 
 // inside says that the process has a mount namespace of its own, so that nothing it mounts outlives it.
@@ -45,10 +50,15 @@ func main() {
 	flag.IntVar(&o.rate, "rate", 500, "new connections a second, on each of the two paths")
 	flag.StringVar(&o.bin, "bin", "bin", "directory of the built programs")
 	flag.BoolVar(&o.flood, "flood", false, "flood small tables instead, and look at who was there before")
+	flag.BoolVar(&o.churn, "churn", false, "replace the backends of a service under traffic instead")
+	flag.IntVar(&o.backends, "backends", 50, "with -churn: how many the service has")
+	flag.DurationVar(&o.grace, "grace", 20*time.Second, "with -churn: for how long a backend that ends takes connections")
+	flag.DurationVar(&o.pace, "pace", time.Second, "with -churn: how often one is replaced")
+	flag.DurationVar(&o.between, "between", 8*time.Second, "with -churn: pause between what happens to the agents")
 	flag.StringVar(&o.report, "report", "", "file for a report")
 	flag.Parse()
 	if os.Getenv(inside) == "" {
-		os.Exit(reenter())
+		os.Exit(reenter(o))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -69,14 +79,31 @@ func children(args []string) (bool, error) {
 	return rig.Child(args)
 }
 
-// reenter runs this program again in a mount namespace of its own.
-func reenter() int {
+// groupEnv names the control group that the process is in, with all sockets that it makes.
+const groupEnv = "WEFT_HITLESS_CGROUP"
+
+// reenter runs this program again in a mount namespace of its own and, for services, a control group of its own.
+func reenter(o options) int {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
+	end := func() error { return nil }
+	if o.churn {
+		group, err := rig.NewControlGroup("hitless")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "hitless:", err)
+			return 1
+		}
+		group.Join(cmd.SysProcAttr)
+		cmd.Env = append(cmd.Env, groupEnv+"="+group.Dir)
+		end = group.Close
+	}
 	err := cmd.Run()
+	if gerr := end(); gerr != nil {
+		fmt.Fprintln(os.Stderr, "hitless:", gerr)
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return max(1, exit.ExitCode())
@@ -98,17 +125,27 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	like, idle := rig.Spec{Plugin: plugin}, 2
+	like, idle, addresses := rig.Spec{Plugin: plugin}, 2, 40
 	if o.flood {
 		idle, like.Metrics, like.Sizes = 0, metricsAt, datapath.Sizes{ConntrackTCP: tableSize, ConntrackAny: tableSize}
 	}
-	n, err := build(ctx, dir, idle, like)
+	if o.churn {
+		idle, addresses, like.Cgroup = 0, 100, os.Getenv(groupEnv)
+	}
+	n, err := build(ctx, dir, idle, addresses, like)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.close()) }()
 	if o.flood {
 		return runFlood(ctx, n, o)
+	}
+	if o.churn {
+		out, err := runChurn(ctx, n, o)
+		if err != nil {
+			return err
+		}
+		return churnReport(out, o)
 	}
 	out, err := n.measure(ctx, o)
 	if err != nil {

@@ -40,6 +40,8 @@ type network struct {
 	wrong  atomic.Uint64 // what servers were sent that was meant for others
 	world  *server
 	undo   []func() error
+	// each ENI has so many addresses for pods, at most 100.
+	each int
 }
 
 // node is a machine with an agent.
@@ -77,8 +79,8 @@ func (n *network) space(settings ...string) (rig.Space, error) {
 }
 
 // build makes everything and starts the agents.
-func build(ctx context.Context, dir string, idle int, like rig.Spec) (n *network, err error) {
-	n = &network{}
+func build(ctx context.Context, dir string, idle, each int, like rig.Spec) (n *network, err error) {
+	n = &network{each: each}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -94,6 +96,9 @@ func build(ctx context.Context, dir string, idle int, like rig.Spec) (n *network
 		enis := 1 + (i+1)%2 // so that one of the idle nodes is like the first, and the other like the second
 		spec := like
 		spec.Name, spec.Dir, spec.AddWait = fmt.Sprintf("node-%d", i), filepath.Join(dir, fmt.Sprint(i)), 5*time.Second
+		if i > 0 {
+			spec.Cgroup = "" // clients of services are on the first node
+		}
 		one, err := n.node(ctx, i, enis, spec)
 		if err != nil {
 			return nil, err
@@ -128,7 +133,7 @@ func (n *network) machine(i, enis int, spec rig.Spec) (*node, error) {
 	}
 	for e := range enis {
 		a := rig.Assignment{MAC: mac(i, e).String(), Address: fmt.Sprintf("10.20.%d.%d", i+1, 10+e), SubnetCIDR: subnet}
-		for k := range 40 {
+		for k := range n.each {
 			a.Pods = append(a.Pods, fmt.Sprintf("10.20.%d.%d", i+1, 20+e*100+k))
 		}
 		if err := n.attach(out, i, e, a); err != nil {
@@ -247,6 +252,22 @@ func host(a netip.Addr) *net.IPNet {
 
 // pod makes a pod with a server. Like a runtime it asks again while the agent can't serve.
 func (n *node) pod(ctx context.Context, name string, wrong *atomic.Uint64) (p *pod, err error) {
+	if p, err = n.bare(ctx, name); err != nil {
+		return nil, err
+	}
+	if p.server, err = serve(p.space, p.name, p.addr, wrong); err != nil {
+		return nil, errors.Join(err, p.space.Close())
+	}
+	return p, nil
+}
+
+func (p *pod) remove(ctx context.Context) error {
+	err := rig.Await(ctx, 3*time.Minute, "end of pod "+p.name, func() error { return p.node.spec.Del(ctx, p.space, p.name) })
+	return errors.Join(err, p.server.close(), p.space.Close())
+}
+
+// bare makes a pod without a server.
+func (n *node) bare(ctx context.Context, name string) (p *pod, err error) {
 	p = &pod{node: n, name: name + "." + n.spec.Name}
 	if p.space, err = rig.NewSpace(); err != nil {
 		return nil, err
@@ -261,15 +282,13 @@ func (n *node) pod(ctx context.Context, name string, wrong *atomic.Uint64) (p *p
 	if err != nil {
 		return nil, errors.Join(err, p.space.Close())
 	}
-	if p.server, err = serve(p.space, p.name, p.addr, wrong); err != nil {
-		return nil, errors.Join(err, p.space.Close())
-	}
 	return p, nil
 }
 
-func (p *pod) remove(ctx context.Context) error {
+// give gives back what a pod without a server has.
+func (p *pod) give(ctx context.Context) error {
 	err := rig.Await(ctx, 3*time.Minute, "end of pod "+p.name, func() error { return p.node.spec.Del(ctx, p.space, p.name) })
-	return errors.Join(err, p.server.close(), p.space.Close())
+	return errors.Join(err, p.space.Close())
 }
 
 // second makes pods on the node until one has an address of the second ENI, and gives the others back.

@@ -1,11 +1,13 @@
 package rig
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/weft-cni/weft/internal/socklb"
 )
@@ -37,5 +39,8 @@ func (g *ControlGroup) Join(attr *syscall.SysProcAttr) {
 	attr.UseCgroupFD, attr.CgroupFD = true, int(g.file.Fd())
 }
 
-// Close removes the group, whose processes must have ended.
-func (g *ControlGroup) Close() error { return errors.Join(g.file.Close(), os.Remove(g.Dir)) }
+// Close removes the group, whose processes have ended or are about to.
+func (g *ControlGroup) Close() error {
+	err := Await(context.Background(), 20*time.Second, "the control group's processes have ended", func() error { return os.Remove(g.Dir) })
+	return errors.Join(g.file.Close(), err)
+}

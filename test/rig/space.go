@@ -35,6 +35,12 @@ func NewSpace() (Space, error) {
 	return s, err
 }
 
+// OwnSpace is the namespace of this process.
+func OwnSpace() (Space, error) {
+	f, err := os.Open("/proc/self/ns/net")
+	return Space{file: f}, err
+}
+
 // Close lets go of the namespace.
 func (s Space) Close() error { return s.file.Close() }
 

@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	address = "127.0.0.1:6443"
-	token   = "scale"
+	address    = "127.0.0.1:6443"
+	adminToken = "scale"
 )
 
 // Server is a running one.
@@ -47,7 +47,7 @@ func Start(ctx context.Context, programs, dir string) (_ *Server, err error) {
 		return nil, err
 	}
 	tokens := filepath.Join(dir, "tokens.csv")
-	if err := os.WriteFile(tokens, []byte(token+",scale,1,system:masters\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokens, []byte(adminToken+",scale,1,system:masters\n"), 0o600); err != nil {
 		return nil, err
 	}
 	err = s.run(programs, "etcd", "--data-dir="+filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn", "--quota-backend-bytes=4294967296",
@@ -74,8 +74,11 @@ func Start(ctx context.Context, programs, dir string) (_ *Server, err error) {
 
 // Config is a client's, as cluster administrator and without a limit of its own.
 func (s *Server) Config() *rest.Config {
-	return &rest.Config{Host: "https://" + address, BearerToken: token, QPS: -1, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	return &rest.Config{Host: "https://" + address, BearerToken: adminToken, QPS: -1, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
 }
+
+// Host is where the server is, and a cluster administrator's token.
+func (s *Server) Host() (url, token string) { return "https://" + address, adminToken }
 
 func (s *Server) serviceAccountKey() (string, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/weft-cni/weft/internal/apiserver"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/datapath"
@@ -133,7 +134,7 @@ func (f *flags) run(ctx context.Context) error {
 		return fmt.Errorf("kubernetes: %w", err)
 	}
 	rc.UserAgent = "weft-agent/" + version.Version
-	rc.Dial = dialAPI
+	rc.Dial = apiserver.Dial(nil)
 	cluster, err := NewKubernetes(rc, f.node)
 	if err != nil {
 		return err

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -143,39 +140,4 @@ func TestWatchWaitsForKinds(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("Watch ends with %v", err)
 	}
-}
-
-// A connection that nobody answers is given up soon: after a boot only a new one gets through.
-func TestDialAPIGivesUpSoon(t *testing.T) {
-	// A listener whose queue is full doesn't answer, as a service's address before kube-proxy is there.
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
-	for range 8 {
-		began := time.Now()
-		c, err := dialAPI(t.Context(), "tcp", address)
-		if err == nil {
-			defer c.Close()
-			continue
-		}
-		var ne net.Error
-		if !errors.As(err, &ne) || !ne.Timeout() {
-			t.Fatalf("dial: %v", err)
-		}
-		if took := time.Since(began); took > 10*time.Second {
-			t.Errorf("given up after %s", took)
-		}
-		return
-	}
-	t.Fatal("a full queue still took connections")
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"sync"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,14 +33,6 @@ type Kubernetes struct {
 	client  client.Client
 	events  record.EventRecorder
 	stopped func()
-}
-
-// dialAPI gives up a connection early. The address is often that of a service: right after a boot the first
-// packet leaves before kube-proxy is there, the kernel remembers the flow as not translated, and only a new
-// flow, from a new port, gets through. The usual 30 seconds would be a node's whole start.
-func dialAPI(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}
-	return d.DialContext(ctx, network, address)
 }
 
 // NewKubernetes returns the API as the node's agent sees it.

@@ -106,8 +106,6 @@ type BPF struct {
 	ProgramStatistics bool `json:"programStatistics"`
 	// DatapathMode is what devices pods get.
 	DatapathMode string `json:"datapathMode"`
-	// LBMapMax bounds the frontends of services. 0: what the programs were built with.
-	LBMapMax int `json:"lbMapMax"`
 	// LBExternalClusterIP has cluster addresses of services answered for clients from outside the node, too.
 	LBExternalClusterIP bool `json:"lbExternalClusterIP"`
 }

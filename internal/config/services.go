@@ -59,12 +59,6 @@ const (
 	NoBackendDrop   = "drop"
 )
 
-// MinServices and MaxServices bound the frontends of services that a node's table can be made for.
-const (
-	MinServices = 1024
-	MaxServices = 1 << 22
-)
-
 // ParseNodePorts reads a range of node ports, as Cilium writes it or with a dash.
 func ParseNodePorts(s string) (masquerade.Ports, error) {
 	return masquerade.ParsePorts(strings.Replace(s, ",", "-", 1))
@@ -91,8 +85,5 @@ func (c Config) validateServices(bad func(path, format string, a ...any)) {
 		if _, err := netip.ParsePrefix(text); err != nil {
 			bad("nodePort.addresses", "has %q, expected prefixes such as 10.0.0.0/8", text)
 		}
-	}
-	if n := c.BPF.LBMapMax; n != 0 && (n < MinServices || n > MaxServices) {
-		bad("bpf.lbMapMax", "is %d, expected %d to %d frontends of services, or 0 (what the programs were built with)", n, MinServices, MaxServices)
 	}
 }

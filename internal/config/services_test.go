@@ -14,7 +14,6 @@ func TestServices(t *testing.T) {
 		"nodePort: {range: many}":           "nodePort.range:",
 		"nodePort: {addresses: [10.0.0.1]}": `nodePort.addresses: has "10.0.0.1"`,
 		"serviceNoBackendResponse: lie":     `serviceNoBackendResponse: is "lie"`,
-		"bpf: {lbMapMax: 3}":                "bpf.lbMapMax: is 3",
 		"kubeProxyReplacement: strict":      "configuration:",
 	} {
 		_, err := Parse([]byte("cluster: {name: c1}\n" + text))

@@ -518,14 +518,14 @@ func TestWithoutKubeProxy(t *testing.T) {
 
 func TestServiceSettings(t *testing.T) {
 	objects := decodeAll(t, render(t, effective(t, doc(t, `{cluster: {name: c1}, loadBalancer: {algorithm: maglev, serviceTopology: false}, maglev: {tableSize: 65521},
-nodePort: {range: "31000,32000"}, serviceNoBackendResponse: drop, bpf: {lbMapMax: 131072, lbExternalClusterIP: true}}`)), "v1.31.0", served))
+nodePort: {range: "31000,32000"}, serviceNoBackendResponse: drop, bpf: {lbExternalClusterIP: true}}`)), "v1.31.0", served))
 	m := one(t, objects, func(m *corev1.ConfigMap) bool { return m.Name == config.ConfigMap })
 	c, err := config.Parse([]byte(m.Data[config.Key]))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.LoadBalancer != (config.LoadBalancer{Algorithm: "maglev"}) || c.Maglev.TableSize != 65521 || c.NodePort.Range != "31000,32000" ||
-		c.ServiceNoBackendResponse != "drop" || c.BPF.LBMapMax != 131072 || !c.BPF.LBExternalClusterIP {
+		c.ServiceNoBackendResponse != "drop" || !c.BPF.LBExternalClusterIP {
 		t.Errorf("the agent is told %+v, %+v, %+v, %+v", c.LoadBalancer, c.Maglev, c.NodePort, c.BPF)
 	}
 }

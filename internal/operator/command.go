@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/weft-cni/weft/internal/apiserver"
 	"github.com/weft-cni/weft/internal/config"
 	"github.com/weft-cni/weft/internal/contract"
 	"github.com/weft-cni/weft/internal/ec2"
@@ -40,8 +40,7 @@ func NewCommand() *cobra.Command {
 			if o.REST, err = ctrl.GetConfig(); err != nil {
 				return fmt.Errorf("API server: %w", err)
 			}
-			// A connection that began before kube-proxy did is never translated: only a new one gets through.
-			o.REST.Dial = (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+			o.REST.Dial = apiserver.Dial(nil)
 			o.Pod = os.Getenv("POD_NAME")
 			o.Log.Info("weft-operator starts", "version", version.String())
 			return Run(cmd.Context(), o)

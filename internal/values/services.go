@@ -30,7 +30,6 @@ func serviceRules() map[string]rule {
 		"loadBalancer.serviceTopology":  {kind: boolean},
 		"maglev.tableSize":              {kind: integer, nullable: true, check: checkMaglev},
 		"serviceNoBackendResponse":      {kind: only, oneOf: []any{config.NoBackendReject, config.NoBackendDrop}},
-		"bpf.lbMapMax":                  {kind: integer, nullable: true, check: between(config.MinServices, config.MaxServices)},
 		"bpf.lbExternalClusterIP":       {kind: boolean},
 		"nodePort.range":                {kind: text, nullable: true, check: checkNodePorts},
 		"nodePort.addresses":            {kind: list, nullable: true, check: checkPrefixes},

@@ -162,9 +162,6 @@ bpf:
   {{- end }}
   programStatistics: {{ $v.bpf.programStatistics }}
   datapathMode: {{ $v.bpf.datapathMode | quote }}
-  {{- if not (kindIs "invalid" $v.bpf.lbMapMax) }}
-  lbMapMax: {{ $v.bpf.lbMapMax | int }}
-  {{- end }}
   lbExternalClusterIP: {{ $v.bpf.lbExternalClusterIP }}
   {{- if not (kindIs "invalid" $v.bpf.ctTcpMax) }}
   ctTcpMax: {{ $v.bpf.ctTcpMax | int }}

@@ -93,6 +93,9 @@ func (c *Cluster) waitAddons(ctx context.Context) error {
 			waiting = append(waiting, addons.CoreDNS+" ("+why+")")
 		}
 	}
+	if len(up) == 0 {
+		up = []string{"none"}
+	}
 	text := "add-ons up: " + strings.Join(up, ", ")
 	if len(waiting) > 0 {
 		text += "; waiting: " + strings.Join(waiting, ", ")

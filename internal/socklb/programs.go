@@ -48,11 +48,20 @@ type maps struct {
 	frontends, backends, members, ranges, maglev, config, outcomes, own, connected *ebpf.Map
 }
 
+// places are where maps and links are pinned and programs attached.
+type places struct {
+	maps, links, cgroup string
+	id                  uint64 // the control group's
+}
+
 // A Balancer is the loaded programs and their maps. It acts for the network namespace that it was opened in.
 type Balancer struct {
 	all   map[string]*ebpf.Map
 	maps  maps
 	links map[string]link.Link
+	// programs are those that links run, to attach them again.
+	programs map[string]*ebpf.Program
+	at       places
 
 	mu     sync.Mutex
 	table  *table
@@ -85,7 +94,7 @@ func Open(cfg Config) (_ *Balancer, err error) {
 	if cfg.Cgroup == "" {
 		return nil, errors.New("no control group is given, expected the root of the node's")
 	}
-	b := &Balancer{all: map[string]*ebpf.Map{}, links: map[string]link.Link{}}
+	b := &Balancer{all: map[string]*ebpf.Map{}, links: map[string]link.Link{}, programs: map[string]*ebpf.Program{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.Close())
@@ -123,7 +132,13 @@ func Open(cfg Config) (_ *Balancer, err error) {
 	if err != nil {
 		return nil, err
 	}
+	b.at = places{maps: mapDir, links: linkDir, cgroup: cfg.Cgroup, id: id}
 	for name, at := range hooks() {
+		if prog := coll.Programs[name]; prog != nil {
+			if b.programs[name], err = prog.Clone(); err != nil {
+				return nil, err
+			}
+		}
 		if err := b.attach(cfg.Cgroup, id, linkDir, name, at, coll.Programs[name]); err != nil {
 			return nil, fmt.Errorf("attach %s to %s: %w", name, cfg.Cgroup, err)
 		}
@@ -222,11 +237,13 @@ func (b *Balancer) Prune() error {
 
 // Stats are the tables' fill and what became of connections.
 type Stats struct {
+	Services                  int // with a frontend
 	Frontends, Backends       int
 	MaxFrontends, MaxBackends int
-	// Writes to the maps, removals too, since they were opened.
-	Writes   uint64
-	Outcomes map[string]uint64
+	Ranges, MaxRanges         int    // prefixes of clients
+	Tables, MaxTables         int    // of Maglev
+	Writes                    uint64 // to the maps, removals too, since they were opened
+	Outcomes                  map[string]uint64
 }
 
 // outcomeNames are those of enum weft_lb_outcome.
@@ -239,8 +256,13 @@ func (b *Balancer) Stats() (Stats, error) {
 	b.mu.Lock()
 	s := Stats{Writes: b.writes, Frontends: len(b.table.entries), MaxFrontends: int(b.maps.frontends.MaxEntries()),
 		MaxBackends: int(b.maps.backends.MaxEntries()), Outcomes: map[string]uint64{}}
+	s.Services, s.MaxRanges, s.MaxTables = len(b.table.of), int(b.maps.ranges.MaxEntries()), int(b.maps.maglev.MaxEntries())
 	for _, e := range b.table.entries {
 		s.Backends += len(e.slots)
+		s.Ranges += len(e.ranges)
+		if e.chosen {
+			s.Tables++
+		}
 	}
 	b.mu.Unlock()
 	for i, name := range outcomeNames() {
@@ -263,6 +285,9 @@ func (b *Balancer) Close() error {
 	}
 	for _, m := range b.all {
 		errs = append(errs, m.Close())
+	}
+	for _, p := range b.programs {
+		errs = append(errs, p.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/weft-cni/weft/api/v1alpha1"
 	"github.com/weft-cni/weft/internal/cni"
@@ -39,6 +40,8 @@ type Cluster interface {
 	ApplyStatus(ctx context.Context, status v1alpha1.NodeNetworkStatus) error
 	// Warn tells people what happened on this node.
 	Warn(reason, message string)
+	// WarnAbout tells whoever looks at the object. Many nodes may say the same of it: that is one event.
+	WarnAbout(ctx context.Context, object corev1.ObjectReference, reason, message string) error
 }
 
 // Runtime lists the sandboxes that the container runtime has.
@@ -102,10 +105,11 @@ type agent struct {
 	takeover   takeover
 
 	peers   atomic.Pointer[nodehealth.Monitor]
-	tried   bool          // a trial endpoint could be made
-	serving atomic.Bool   // commands are answered
-	ready   atomic.Bool   // and the runtime knows
-	tell    chan struct{} // a token: the status may differ
+	nodes   atomic.Pointer[[]nodehealth.Peer] // with an agent, this one included
+	tried   bool                              // a trial endpoint could be made
+	serving atomic.Bool                       // commands are answered
+	ready   atomic.Bool                       // and the runtime knows
+	tell    chan struct{}                     // a token: the status may differ
 
 	settling sync.Mutex
 	// tellingHostPorts is held while the host ports of pods are told.
@@ -125,7 +129,7 @@ func Run(ctx context.Context, o Options) error {
 	a := &agent{
 		Options: o, paths: paths{run: o.RunDir, state: o.StateDir}, progress: newProgress(),
 		queue: cni.Queue{Dir: paths{state: o.StateDir}.deletes()}, tell: make(chan struct{}, 1),
-		services: newServices(), balance: newBalance(), repairs: newRepairs(), fills: newFills(),
+		services: newServices(), balance: newBalance(o.Log), repairs: newRepairs(), fills: newFills(),
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.serveHealth(ctx) })
@@ -436,6 +440,8 @@ func (a *agent) serve(ctx context.Context, synced <-chan struct{}) error {
 	g.Go(func() error { return a.followExceptions(ctx) })
 	g.Go(func() error { return a.followServices(ctx, synced) })
 	g.Go(func() error { return a.followBackends(ctx, synced) })
+	g.Go(func() error { return a.tellProblems(ctx) })
+	g.Go(func() error { return a.balance.checks.Run(ctx) })
 	g.Go(func() error { return a.takeOver(ctx, synced) })
 	g.Go(func() error { return a.replay(ctx) })
 	g.Go(func() error { return a.compare(ctx) })

@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +34,7 @@ type Kubernetes struct {
 	scheme  *runtime.Scheme
 	config  *rest.Config
 	client  client.Client
+	core    typedcorev1.CoreV1Interface
 	events  record.EventRecorder
 	stopped func()
 }
@@ -55,7 +59,7 @@ func NewKubernetes(c *rest.Config, node string) (*Kubernetes, error) {
 	b := record.NewBroadcaster()
 	b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: core.Events("")})
 	return &Kubernetes{
-		node: node, scheme: s, config: c, client: cl, stopped: b.Shutdown,
+		node: node, scheme: s, config: c, client: cl, core: core, stopped: b.Shutdown,
 		events: b.NewRecorder(s, corev1.EventSource{Component: fieldManager, Host: node}),
 	}, nil
 }
@@ -68,6 +72,28 @@ func (k *Kubernetes) Warn(reason, message string) {
 	k.events.Event(&corev1.ObjectReference{
 		APIVersion: v1alpha1.GroupVersion.String(), Kind: "NodeNetwork", Name: k.node,
 	}, corev1.EventTypeWarning, reason, message)
+}
+
+// WarnAbout implements Cluster. The event's name follows from what it says, so that all nodes that say it make one.
+func (k *Kubernetes) WarnAbout(ctx context.Context, object corev1.ObjectReference, reason, message string) error {
+	const most = 1024
+	if len(message) > most {
+		message = message[:most-3] + "…"
+	}
+	sum := sha256.Sum256([]byte(object.Kind + "/" + object.Name + "/" + string(object.UID) + "/" + reason + "/" + message))
+	now := metav1.Now()
+	namespace := cmp.Or(object.Namespace, metav1.NamespaceDefault)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err := k.core.Events(namespace).Create(ctx, &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("weft.%x", sum[:16])}, InvolvedObject: object,
+		Reason: reason, Message: message, Type: corev1.EventTypeWarning, FirstTimestamp: now, LastTimestamp: now, Count: 1,
+		Source: corev1.EventSource{Component: fieldManager, Host: k.node},
+	}, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
 }
 
 // Watch implements Cluster by two informers. They can't be made before the API server knows the kinds.

@@ -88,7 +88,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 func (a *agent) serveMetrics(ctx context.Context) error {
 	reg := prometheus.NewRegistry()
 	var errs []error
-	for _, c := range []prometheus.Collector{newMetrics(a), newServiceMetrics(a), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+	for _, c := range []prometheus.Collector{newMetrics(a), newServiceMetrics(a), a.balance.delay, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
 		errs = append(errs, reg.Register(c))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -24,6 +24,7 @@ func described() map[string]string {
 	ch := make(chan *prometheus.Desc, 100)
 	newMetrics(&agent{}).Describe(ch)
 	newServiceMetrics(&agent{}).Describe(ch)
+	newServiceDelay().Describe(ch)
 	close(ch)
 	out := map[string]string{}
 	parts := regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)

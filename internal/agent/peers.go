@@ -34,8 +34,21 @@ func (a *agent) lookAtPeers(ctx context.Context) error {
 	a.peers.Store(m)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.Run(ctx) })
-	g.Go(func() error { return a.Cluster.WatchPeers(ctx, m.SetPeers) })
+	g.Go(func() error {
+		return a.Cluster.WatchPeers(ctx, func(all []nodehealth.Peer) {
+			a.nodes.Store(&all)
+			m.SetPeers(all)
+		})
+	})
 	return g.Wait()
+}
+
+// knownPeers are the nodes with an agent, as far as they are watched.
+func (a *agent) knownPeers() []nodehealth.Peer {
+	if p := a.nodes.Load(); p != nil {
+		return *p
+	}
+	return nil
 }
 
 // peerReport answers GET /v1/peers.

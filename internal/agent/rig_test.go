@@ -24,6 +24,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weft-cni/weft/api/v1alpha1"
@@ -191,7 +192,7 @@ func (r *rig) options() Options {
 			return dp, err
 		},
 		Balancer: func() (Balancer, error) {
-			lb, err := socklb.Open(socklb.Config{PinDir: r.bpf, Cgroup: r.cgroup})
+			lb, err := socklb.Open(socklb.Config{PinDir: r.bpf, Cgroup: r.cgroup, NorthSouth: r.conf.KubeProxyReplacement, HostToo: r.conf.KubeProxyReplacement})
 			if err != nil {
 				return nil, err
 			}
@@ -495,6 +496,13 @@ func (c *fakeCluster) Warn(reason, message string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events = append(c.events, reason+": "+message)
+}
+
+func (c *fakeCluster) WarnAbout(_ context.Context, object corev1.ObjectReference, reason, message string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = append(c.events, object.Kind+" "+object.Namespace+"/"+object.Name+": "+reason+": "+message)
+	return nil
 }
 
 func (c *fakeCluster) warned(part string) bool {

@@ -48,7 +48,7 @@ func TestTakeOver(t *testing.T) {
 	left := &leftover{found: kubeproxy.Found{Kinds: []string{kubeproxy.KindIPTables}, Chains: 7, Frontends: rules}}
 	cluster, runtime := newFakeCluster(), &fakeRuntime{all: map[string]runtimeservice.Sandbox{"p": {ID: "p", Namespace: "kube-system", Name: "kube-proxy-x7k2p"}}}
 	held := heldTables{frontends: map[loadbalancer.Key]socklb.Held{}}
-	a := &agent{balance: newBalance(), tell: make(chan struct{}, 1)}
+	a := &agent{balance: newBalance(slog.New(slog.DiscardHandler)), tell: make(chan struct{}, 1)}
 	a.Config, a.Cluster, a.Runtime, a.KubeProxy, a.Log = config.Default(), cluster, runtime, left, slog.New(slog.DiscardHandler)
 	a.Config.KubeProxyReplacement = true
 	a.balance.lb, a.balance.done = held, true

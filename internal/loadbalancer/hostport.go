@@ -3,6 +3,7 @@ package loadbalancer
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -17,7 +18,15 @@ type HostPort struct {
 }
 
 // hostPortOwner stands for a pod where a service's name is expected. No service's name has a slash.
-func hostPortOwner(pod Name) Name { return Name{pod.Namespace, "pod/" + pod.Name} }
+func hostPortOwner(pod Name) Name { return Name{pod.Namespace, podPrefix + pod.Name} }
+
+const podPrefix = "pod/"
+
+// Pod is the pod that the name stands for, if it isn't a service's.
+func (n Name) Pod() (Name, bool) {
+	pod, ok := strings.CutPrefix(n.Name, podPrefix)
+	return Name{n.Namespace, pod}, ok
+}
 
 // resolveHostPorts are the frontends of a pod's host ports.
 func resolveHostPorts(n Node, pod Name, ports []HostPort) ([]Frontend, []Problem) {

@@ -21,6 +21,8 @@ type Config struct {
 	PinDir string // on a BPF file system that is mounted; by default contract.PinDir
 	// Cgroup is the directory of the control group whose sockets are connected: the node's root.
 	Cgroup string
+	// WithoutSockets opens the tables alone, which the programs of packets read, too.
+	WithoutSockets bool
 	// HostToo has the node's own sockets connected, not only those of other network namespaces.
 	HostToo bool
 	// HostOnly leaves pods' sockets to the programs of packets.
@@ -91,7 +93,7 @@ func Open(cfg Config) (_ *Balancer, err error) {
 	if cfg.PinDir == "" {
 		cfg.PinDir = contract.PinDir
 	}
-	if cfg.Cgroup == "" {
+	if cfg.Cgroup == "" && !cfg.WithoutSockets {
 		return nil, errors.New("no control group is given, expected the root of the node's")
 	}
 	b := &Balancer{all: map[string]*ebpf.Map{}, links: map[string]link.Link{}, programs: map[string]*ebpf.Program{}}
@@ -122,6 +124,10 @@ func Open(cfg Config) (_ *Balancer, err error) {
 	}
 	if err := b.configure(cfg.flags()); err != nil {
 		return nil, err
+	}
+	b.at = places{maps: mapDir, links: linkDir}
+	if cfg.WithoutSockets {
+		return b, nil
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: b.all})
 	if err != nil {

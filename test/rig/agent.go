@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weft-cni/weft/api/v1alpha1"
@@ -360,6 +361,12 @@ func (g given) ApplyStatus(_ context.Context, s v1alpha1.NodeNetworkStatus) erro
 // Warn logs.
 func (g given) Warn(reason, message string) {
 	g.log.Warn("event", "reason", reason, "message", message)
+}
+
+// WarnAbout tells it to the log.
+func (g given) WarnAbout(_ context.Context, object corev1.ObjectReference, reason, message string) error {
+	g.log.Warn("event", "object", object.Name, "reason", reason, "message", message)
+	return nil
 }
 
 // Sandboxes are the files in a directory.

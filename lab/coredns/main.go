@@ -1,4 +1,5 @@
-// Command coredns is CoreDNS with the plugins that EKS's Corefile uses.
+// Command coredns is CoreDNS with the plugins that EKS's Corefile uses, and hosts, which those of Kubernetes' own
+// tests do.
 package main
 
 import (
@@ -8,6 +9,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
 	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
 	_ "github.com/coredns/coredns/plugin/log"
@@ -18,6 +20,6 @@ import (
 )
 
 func main() {
-	dnsserver.Directives = []string{"reload", "errors", "log", "health", "ready", "prometheus", "cache", "loadbalance", "loop", "kubernetes", "forward"}
+	dnsserver.Directives = []string{"reload", "errors", "log", "health", "ready", "prometheus", "cache", "loadbalance", "hosts", "loop", "kubernetes", "forward"}
 	coremain.Run()
 }

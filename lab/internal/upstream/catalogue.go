@@ -47,7 +47,7 @@ func recipes() []recipe {
 	return []recipe{
 		{
 			ref:      tests + "agnhost:2.63.0",
-			packages: []string{"busybox-static", "dash", "bash", "curl", "netcat-openbsd", "iproute2", "bind9-dnsutils", "iperf", "libc-bin", "util-linux"},
+			packages: []string{"busybox-static", "dash", "bash", "curl", "wget", "netcat-openbsd", "iproute2", "bind9-dnsutils", "iperf", "libc-bin", "util-linux"},
 			files: func(from sources) []images.File {
 				porter := filepath.Join(from.Kubernetes, "test/images/agnhost/porter")
 				return []images.File{
@@ -55,6 +55,8 @@ func recipes() []recipe {
 					{Path: "/uploads", Dir: true}, {Path: "/var/registry", Dir: true},
 					{Path: "/localhost.crt", Source: filepath.Join(porter, "localhost.crt"), Mode: 0o644},
 					{Path: "/localhost.key", Source: filepath.Join(porter, "localhost.key"), Mode: 0o644},
+					// Specs expect busybox's wget, which tries once; Debian's dies by a signal if it has a time limit.
+					{Path: "/etc/wgetrc", Mode: 0o644, Data: []byte("tries = 1\n")},
 					{Path: "/bin/nc", Link: "nc.openbsd"}, {Path: "/usr/local/bin/iperf", Link: "/usr/bin/iperf"},
 				}
 			},

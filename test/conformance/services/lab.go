@@ -89,22 +89,29 @@ func (l *lab) run(ctx context.Context, program string, args ...string) error {
 	return nil
 }
 
-// inLab makes a command in whose environment kubectl, aws and weft mean the lab. It is asked to end when the
-// context does, and has a minute for it.
-func (l *lab) inLab(ctx context.Context, argv ...string) *exec.Cmd {
+// inLab runs a command in whose environment kubectl, aws and weft mean the lab. When the context ends the command
+// is asked to end, so that it can say how far it got; what it leaves running is killed.
+func (l *lab) inLab(ctx context.Context, out, errs io.Writer, argv ...string) error {
 	const script = `eval "$("$0" env --name "$1")"; shift; exec "$@"`
 	cmd := exec.CommandContext(ctx, "bash", append([]string{"-euc", script, filepath.Join(l.bin, "lab"), l.name}, argv...)...)
+	cmd.Stdout, cmd.Stderr = out, errs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
-	cmd.WaitDelay = time.Minute
-	return cmd
+	cmd.WaitDelay = 90 * time.Second
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	err := cmd.Wait()
+	if gone := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); gone != nil && !errors.Is(gone, syscall.ESRCH) {
+		err = errors.Join(err, gone)
+	}
+	return err
 }
 
 // shell runs a command in the lab's environment and returns what it printed.
 func (l *lab) shell(ctx context.Context, command string) (string, error) {
-	cmd := l.inLab(ctx, "bash", "-euc", command)
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, l.log
-	if err := cmd.Run(); err != nil {
+	if err := l.inLab(ctx, &out, l.log, "bash", "-euc", command); err != nil {
 		return "", fmt.Errorf("%s: %w: %s", command, err, out.String())
 	}
 	return out.String(), nil

@@ -167,13 +167,12 @@ func (l *lab) ginkgo(ctx context.Context, tools, name string, specs []string, wo
 		return outcome{}, err
 	}
 	fmt.Fprintf(l.log, "%s: %d specs, %d at a time, for %s at most; what they say goes to %s\n", name, len(specs), workers, limit, log.Name())
-	cmd := l.inLab(ctx, filepath.Join(tools, "ginkgo"), "run", "--no-color", "-v", "--silence-skips", "--keep-going",
+	tell := &progress{log: log, tell: l.log, name: name, total: len(specs)}
+	began := time.Now()
+	err = l.inLab(ctx, tell, tell, filepath.Join(tools, "ginkgo"), "run", "--no-color", "-v", "--silence-skips", "--keep-going",
 		"--nodes="+strconv.Itoa(workers), "--timeout="+limit.String(), "--focus="+focus(specs),
 		"--output-dir="+l.work, "--json-report="+name+".json", filepath.Join(tools, "e2e.test"), "--",
 		"--provider=skeleton", "--disable-log-dump", "--dump-logs-on-failure=true", "--e2e-output-dir="+l.work)
-	cmd.Stdout, cmd.Stderr = log, log
-	began := time.Now()
-	err = cmd.Run()
 	fmt.Fprintf(l.log, "%s: %.0f s\n", name, time.Since(began).Seconds())
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

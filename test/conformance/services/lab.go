@@ -69,7 +69,16 @@ func (l *lab) create(ctx context.Context, beside bool, archive string) error {
 	if err := os.WriteFile(file, []byte(filled), 0o644); err != nil {
 		return err
 	}
-	_, err = l.shell(ctx, fmt.Sprintf("%[1]q/weft install --values %[2]q && %[1]q/weft status --wait --wait-duration 5m", l.bin, file))
+	more := ""
+	if !beside {
+		// Without kube-proxy weft's own pods find the API server by its name, not by a service.
+		endpoint, err := l.shell(ctx, "aws eks describe-cluster --name "+clusterName+" --query cluster.endpoint --output text")
+		if err != nil {
+			return err
+		}
+		more = " --set k8sServiceHost=" + strings.TrimPrefix(strings.TrimSpace(endpoint), "https://")
+	}
+	_, err = l.shell(ctx, fmt.Sprintf("%[1]q/weft install --values %[2]q%[3]s && %[1]q/weft status --wait --wait-duration 5m", l.bin, file, more))
 	return err
 }
 

@@ -89,6 +89,11 @@ func (a *agent) differences(ctx context.Context) ([]inspect.Difference, inspect.
 	out = append(out, w.config(have, held)...)
 	out = append(out, w.programs(chains)...)
 	out = append(out, pins(list)...)
+	served, frontends, err := a.serviceDifferences()
+	if err != nil {
+		return fail(err)
+	}
+	out = append(out, served...)
 	stuck, err := a.timer(ctx)
 	if err != nil {
 		return fail(err)
@@ -96,7 +101,7 @@ func (a *agent) differences(ctx context.Context) ([]inspect.Difference, inspect.
 	return append(out, stuck...), inspect.Fields{
 		{Name: "endpoints", Value: len(w.endpoints)}, {Name: "enis", Value: len(w.enis)}, {Name: "addresses", Value: len(w.addrs)},
 		{Name: "prefixes", Value: len(w.prefixes)}, {Name: "maps", Value: len(list)}, {Name: "programs", Value: len(w.attached)}, {Name: "rules", Value: kernel.Rules},
-		{Name: "routes", Value: kernel.Routed}, {Name: "devices", Value: kernel.Devices}, {Name: "settings", Value: kernel.Settings},
+		{Name: "routes", Value: kernel.Routed}, {Name: "devices", Value: kernel.Devices}, {Name: "settings", Value: kernel.Settings}, {Name: "frontends", Value: frontends},
 	}, nil
 }
 

@@ -315,6 +315,39 @@ func (a *agent) traceService(f frontend, c asker, state *socklb.State) inspect.T
 	return inspect.Follow(facts)
 }
 
+// mostDifferences are told of services: a table that is lost differs by thousands.
+const mostDifferences = 50
+
+// serviceDifferences compares the maps of services with what they should have. How many frontends were looked at is
+// told, too; none while not all services are known, or where there are no maps.
+func (a *agent) serviceDifferences() ([]inspect.Difference, int, error) {
+	state, err := a.balance.held()
+	if err != nil || state == nil || !a.services.known() {
+		return nil, 0, err
+	}
+	all, err := a.frontends()
+	if err != nil {
+		return nil, 0, err
+	}
+	var out []inspect.Difference
+	if !state.Fresh {
+		out = append(out, inspect.Difference{What: "confirmation of the tables of services (weft_lb_config)", Found: "none for a minute",
+			Expected: "one every 5 s", Do: "look in the agent's log for why it can't write; services are left to kube-proxy meanwhile, if there is one"})
+	}
+	wrong := 0
+	for _, f := range all {
+		d := f.Differences()
+		if wrong += len(d); wrong <= mostDifferences {
+			out = append(out, d...)
+		}
+	}
+	if wrong > mostDifferences {
+		out = append(out, inspect.Difference{What: "tables of services", Found: fmt.Sprintf("%d differences in all", wrong), Expected: "none",
+			Do: "weft service list --wrong shows them"})
+	}
+	return out, len(all), nil
+}
+
 // held is what the maps have; nil: there are none.
 func (b *balance) held() (*socklb.State, error) {
 	b.mu.Lock()

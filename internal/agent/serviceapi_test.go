@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,11 @@ func TestServicesThatDiffer(t *testing.T) {
 		}
 		return nil
 	})
+	if c := answer[inspect.Check](r, "/v1/datapath/check"); !slices.ContainsFunc(c.Differences, func(d inspect.Difference) bool {
+		return strings.Contains(d.Line(), "of which the maps lack: ") || strings.Contains(d.Line(), "of which too many: ")
+	}) {
+		t.Errorf("found %+v, expected the backend that isn't there", c)
+	}
 	r.spoil("weft_lb_frontends")
 	missing := 0
 	for _, f := range r.frontends("") {

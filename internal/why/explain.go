@@ -21,7 +21,7 @@ func Explain(f Facts) Answer {
 	for _, c := range f.Connections {
 		a.Seen = append(a.Seen, describe(c))
 	}
-	for _, step := range []func(Facts, *Answer) bool{dropped, works, deadPod, notOnENI, blocked, tableFull, mtu, silent} {
+	for _, step := range []func(Facts, *Answer) bool{dropped, works, noBackend, deadPod, notOnENI, blocked, tableFull, mtu, silent, atBackend} {
 		if step(f, &a) {
 			return a
 		}
@@ -103,6 +103,10 @@ func dropped(f Facts, a *Answer) bool {
 		a.Cause = MTU
 	case "endpoint-gone":
 		a.Cause = DeadPod
+	case "service-no-backend":
+		a.Cause = NoBackendHere
+	case "service-source-range":
+		a.Cause = SourceRange
 	}
 	a.Seen = append(a.Seen, d.Seen...)
 	if n := len(f.Drops); n > 1 {

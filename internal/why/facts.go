@@ -18,6 +18,8 @@ type Facts struct {
 	// Connections of this flow, as the nodes' tables have them.
 	Connections []Connection
 	Nodes       []Node
+	// Service is set for a flow to a service's address.
+	Service *Service
 	// VPC is what EC2 says; nil: it wasn't asked, Unknown says why.
 	VPC     *vpc.Network
 	Unknown []string
@@ -108,7 +110,10 @@ const (
 	NetworkACL      Cause = "network-acl"
 	TableFull       Cause = "table-full"
 	MTU             Cause = "mtu"
-	NotAnswering    Cause = "not-answering" // it arrived, and the receiver is silent
+	NoBackend       Cause = "no-backend"      // of the service, for anybody
+	NoBackendHere   Cause = "no-backend-here" // for senders of this node
+	SourceRange     Cause = "source-range"    // the service isn't for this sender
+	NotAnswering    Cause = "not-answering"   // it arrived, and the receiver is silent
 	Works           Cause = "works"
 	Unanswered      Cause = "unanswered" // sent, no answer, and nothing that could be looked at explains it
 	NotSeen         Cause = "not-seen"

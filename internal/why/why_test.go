@@ -77,6 +77,12 @@ func fine() Facts {
 	}
 }
 
+// toService makes it a flow to a service, of which nothing was seen.
+func toService(f *Facts, s *Service) {
+	f.Question.To, f.To = End{Addr: netip.MustParseAddr("172.20.0.9")}, Party{Kind: KindService}
+	f.Connections, f.VPC, f.Service = nil, nil, s
+}
+
 func TestExplain(t *testing.T) {
 	drop := func(reason, text, object string) flow.Record {
 		return flow.Record{Time: time.Date(2026, 7, 1, 12, 0, 5, 0, time.UTC), Node: "n1", Type: flow.Drop, Hook: "from_pod", Direction: "egress",
@@ -114,6 +120,32 @@ func TestExplain(t *testing.T) {
 			f.Connections[0].Received, f.Connections[0].State, f.To.MTU = 4, "established", 1500
 		}, MTU, "1500 on n2, 9001 on n1"},
 		{"MTUs differ, and it isn't open", func(f *Facts) { f.To.MTU = 1500 }, Unanswered, ""},
+		{"a service without a backend here", func(f *Facts) {
+			f.Connections, f.Drops = nil, []flow.Record{drop("service-no-backend", "for a service that has no backend for this client", "service")}
+		}, NoBackendHere, "no backend for this client"},
+		{"a service for others", func(f *Facts) {
+			f.Connections, f.Drops = nil, []flow.Record{drop("service-source-range", "the client is not in the source ranges", "service")}
+		}, SourceRange, "source ranges"},
+		{"a service that nobody stands behind", func(f *Facts) {
+			toService(f, &Service{Name: "shop/db", Node: "n1", Nobody: "3 of 3: it isn't ready", Refused: true})
+		},
+			NoBackend, "so senders are refused: 3 of 3: it isn't ready service shop/db look why its pods aren't ready: weft service explain shop/db"},
+		{"a service with pods elsewhere", func(f *Facts) {
+			toService(f, &Service{Name: "shop/db", Node: "n1", Nobody: "2 of 2: it is on another node"})
+		},
+			NoBackendHere, "none for a sender on node n1: 2 of 2: it is on another node"},
+		{"a service without the port", func(f *Facts) { toService(f, &Service{Absent: "node n1 has no frontend 172.20.0.9:81/tcp"}) },
+			NoBackend, "has no frontend 172.20.0.9:81/tcp service look at the service's ports"},
+		{"a service by sockets", func(f *Facts) {
+			toService(f, &Service{Name: "shop/db", Node: "n1", Backends: []string{"10.0.2.6:5432", "b", "c", "d"}})
+		},
+			NotSeen, "one of its 4 backends, 10.0.2.6:5432, b, c and 1 more service shop/db ask about a backend: weft why 'shop/web -> 10.0.2.6:5432/tcp'"},
+		{"a service by packets", func(f *Facts) {
+			c := f.Connections
+			toService(f, &Service{Name: "shop/db", Node: "n1", Backends: []string{"10.0.2.6:5432"}})
+			c[0].Received, c[0].State = 4, "established"
+			f.Connections = c
+		}, Works, "established"},
 		{"refused by the host", func(f *Facts) { f.Connections[0].Received, f.Connections[0].State = 1, "reset" }, NotAnswering, "nothing listens"},
 		{"no such receiver", func(f *Facts) { f.To.Phase, f.To.Kind = "", KindInside }, DeadPod, "there is no pod shop/db"},
 		{"the receiver ended", func(f *Facts) { f.To.Phase = "Failed" }, DeadPod, "has ended (Failed)"},

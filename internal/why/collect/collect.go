@@ -64,6 +64,7 @@ func (c *Collector) Facts(ctx context.Context, q why.Question) (why.Facts, error
 	}
 	if f.Question.From.Addr.IsValid() && f.Question.To.Addr.IsValid() {
 		c.agents(ctx, &f)
+		c.service(ctx, &f)
 		c.ec2(ctx, &f, k)
 	}
 	return f, nil

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,7 +16,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/weft-cni/weft/api/v1alpha1"
+	"github.com/weft-cni/weft/internal/agentapi"
 	"github.com/weft-cni/weft/internal/flow"
+	"github.com/weft-cni/weft/internal/inspect"
+	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/why"
 	"github.com/weft-cni/weft/internal/why/vpc"
 )
@@ -57,6 +61,21 @@ func TestParties(t *testing.T) {
 		if p != tc.want || end.Pod != tc.name || end.Addr.IsValid() && end.Addr.String() != tc.addr {
 			t.Errorf("%v: %+v and %v, expected %+v and %s %s", tc.end, p, end, tc.want, tc.name, tc.addr)
 		}
+	}
+}
+
+func TestServiceOfAnAnswer(t *testing.T) {
+	x := inspect.Explanation{Frontend: inspect.Frontend{Service: "shop/db", Held: &inspect.Balance{Flags: []string{"refuse"}}}, Nobody: "none",
+		Endpoints: []loadbalancer.Verdict{{Endpoint: "10.0.0.1:80", Chosen: true}, {Endpoint: "10.0.0.2:80"}}}
+	got, err := newService("n1", []inspect.Explanation{x}, nil)
+	if err != nil || got.Name != "shop/db" || !slices.Equal(got.Backends, []string{"10.0.0.1:80"}) || !got.Refused || got.Nobody != "none" {
+		t.Errorf("found %+v, %v", got, err)
+	}
+	if got, err := newService("n1", nil, fmt.Errorf("node n1: %w", agentapi.NotFound("no frontend"))); err != nil || got.Absent != "no frontend" {
+		t.Errorf("not found: %+v, %v", got, err)
+	}
+	if got, err := newService("n1", nil, agentapi.Unavailable("starting")); err == nil || got != nil {
+		t.Errorf("starting: %+v, %v", got, err)
 	}
 }
 

@@ -125,6 +125,7 @@ func (a *agent) followBackends(ctx context.Context, synced <-chan struct{}) erro
 	tick := time.NewTicker(freshenEvery)
 	defer tick.Stop()
 	var last loadbalancer.Node
+	b.table.SetTaken(a.taken(a.knownPeers()))
 	for {
 		if err := a.lookAtAddresses(); err != nil {
 			a.Log.Error("node ports may not be served at all addresses", "err", err)

@@ -165,7 +165,7 @@ func (a *agent) kubeProxyRuns(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	for _, s := range sandboxes {
-		if s.Namespace == "kube-system" && (s.Name == "kube-proxy" || strings.HasPrefix(s.Name, "kube-proxy-")) {
+		if !s.Ended && s.Namespace == "kube-system" && (s.Name == "kube-proxy" || strings.HasPrefix(s.Name, "kube-proxy-")) {
 			return true, nil
 		}
 	}

@@ -71,7 +71,8 @@ func TestTakeOver(t *testing.T) {
 	held.frontends[loadbalancer.Key{Address: web}] = socklb.Held{}
 	look(kubeProxyRulesEvery, "has each of the 2 addresses")
 	delete(held.frontends, loadbalancer.Key{Address: web})
-	runtime.drop("p")
+	// Its pod has ended; the runtime lists it until kubelet removes it.
+	runtime.all["p"] = runtimeservice.Sandbox{ID: "p", Namespace: "kube-system", Name: "kube-proxy-x7k2p", Ended: true}
 	look(kubeProxyEvery, "stay although it has gone")
 	look(time.Hour, "stay although it has gone")
 	held.frontends[loadbalancer.Key{Address: web}] = socklb.Held{}

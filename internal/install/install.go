@@ -218,6 +218,8 @@ func setName(given map[string]any, name string) {
 // helm is Helm's configuration; what it warns of goes to out.
 func helm(flags kube.Flags, out io.Writer) (*action.Configuration, error) {
 	handler := slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelError})
+	// As helm itself does, or its upgrades would meet fields that are somebody else's.
+	helmkube.ManagedFieldsManager = "helm"
 	cfg := action.NewConfiguration(action.ConfigurationSetLogger(handler))
 	if err := cfg.Init(flags.Getter(), flags.Namespace, ""); err != nil {
 		return nil, fmt.Errorf("helm: %w", err)

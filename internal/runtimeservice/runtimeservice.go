@@ -20,6 +20,8 @@ type Client struct {
 // Sandbox is a pod's sandbox in any state: one that stopped counts until the runtime forgets it.
 type Sandbox struct {
 	ID, Namespace, Name, UID string
+	// Ended: its containers do not run, and it is listed still.
+	Ended bool
 }
 
 // New returns a client of the socket at path; it connects when first asked.
@@ -44,7 +46,7 @@ func (c *Client) Sandboxes(ctx context.Context) (map[string]Sandbox, error) {
 	}
 	out := make(map[string]Sandbox, len(r.Items))
 	for _, s := range r.Items {
-		sb := Sandbox{ID: s.Id}
+		sb := Sandbox{ID: s.Id, Ended: s.State == runtimev1.PodSandboxState_SANDBOX_NOTREADY}
 		if m := s.Metadata; m != nil {
 			sb.Namespace, sb.Name, sb.UID = m.Namespace, m.Name, m.Uid
 		}

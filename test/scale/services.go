@@ -21,6 +21,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/weft-cni/weft/internal/agentapi"
@@ -46,7 +48,7 @@ func runServices(ctx context.Context, o options, programs string) (err error) {
 	}
 	fmt.Printf("%d services with %d endpoints each; real etcd and API server; a whole agent, its programs and maps, in a namespace\n", o.services, o.endpoints)
 	began := time.Now()
-	frontends, err := addServices(ctx, c, o)
+	frontends, err := addServices(ctx, s, c, o)
 	if err != nil {
 		return err
 	}
@@ -62,8 +64,9 @@ func runServices(ctx context.Context, o options, programs string) (err error) {
 	return n.change(ctx, c, frontends)
 }
 
-// addServices returns what each should have in the maps.
-func addServices(ctx context.Context, c kubernetes.Interface, o options) ([]loadbalancer.Key, error) {
+// addServices returns what each should have in the maps. Services go past the API server, whose allocator of addresses
+// counts all of them for each: 20,000 would take it a quarter of an hour. Nothing else of it is left out.
+func addServices(ctx context.Context, server *apiserver.Server, c kubernetes.Interface, o options) ([]loadbalancer.Key, error) {
 	if _, err := c.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shop}}, metav1.CreateOptions{}); err != nil {
 		return nil, err
 	}
@@ -72,22 +75,34 @@ func addServices(ctx context.Context, c kubernetes.Interface, o options) ([]load
 	g.SetLimit(16)
 	for i := range o.services {
 		g.Go(func() error {
-			s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: serviceName(i)}, Spec: corev1.ServiceSpec{
-				Selector: map[string]string{"app": serviceName(i)}, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}}}
-			made, err := c.CoreV1().Services(shop).Create(ctx, s, metav1.CreateOptions{})
-			if err != nil {
+			s := service(i)
+			out[i] = loadbalancer.Key{Address: loadbalancer.Address{AddrPort: netip.AddrPortFrom(serviceAddress(i), 80), Protocol: corev1.ProtocolTCP}}
+			if err := server.Put(ctx, "services/specs/"+shop+"/"+s.Name, s); err != nil {
 				return err
 			}
-			addr, err := netip.ParseAddr(made.Spec.ClusterIP)
-			if err != nil {
-				return fmt.Errorf("service %s: %w", made.Name, err)
-			}
-			out[i] = loadbalancer.Key{Address: loadbalancer.Address{AddrPort: netip.AddrPortFrom(addr, 80), Protocol: corev1.ProtocolTCP}}
-			_, err = c.DiscoveryV1().EndpointSlices(shop).Create(ctx, slice(i, o.endpoints), metav1.CreateOptions{})
+			_, err := c.DiscoveryV1().EndpointSlices(shop).Create(ctx, slice(i, o.endpoints), metav1.CreateOptions{})
 			return err
 		})
 	}
 	return out, g.Wait()
+}
+
+// serviceAddress is one of the cluster's range for services, but for those that it gives itself.
+func serviceAddress(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 100, byte(64 + i>>8), byte(i)})
+}
+
+// service is as the API server stores it.
+func service(i int) *corev1.Service {
+	single, cluster, at := corev1.IPFamilyPolicySingleStack, corev1.ServiceInternalTrafficPolicyCluster, serviceAddress(i).String()
+	return &corev1.Service{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: serviceName(i), UID: types.UID(fmt.Sprintf("01234567-89ab-cdef-0123-%012d", i)),
+			CreationTimestamp: metav1.Now()},
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: at, ClusterIPs: []string{at}, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
+			IPFamilyPolicy: &single, InternalTrafficPolicy: &cluster, SessionAffinity: corev1.ServiceAffinityNone, Selector: map[string]string{"app": serviceName(i)},
+			Ports: []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP, TargetPort: intstr.FromInt32(8080)}}},
+	}
 }
 
 func serviceName(i int) string { return fmt.Sprintf("s%05d", i) }

@@ -3,13 +3,17 @@
 package apiserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +28,7 @@ import (
 
 const (
 	address    = "127.0.0.1:6443"
+	etcd       = "http://127.0.0.1:2379"
 	adminToken = "scale"
 )
 
@@ -51,11 +56,11 @@ func Start(ctx context.Context, programs, dir string) (_ *Server, err error) {
 		return nil, err
 	}
 	err = s.run(programs, "etcd", "--data-dir="+filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn", "--quota-backend-bytes=4294967296",
-		"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379", "--listen-peer-urls=http://127.0.0.1:2380")
+		"--listen-client-urls="+etcd, "--advertise-client-urls="+etcd, "--listen-peer-urls=http://127.0.0.1:2380")
 	if err != nil {
 		return nil, err
 	}
-	err = s.run(programs, "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379", "--secure-port=6443", "--bind-address=127.0.0.1",
+	err = s.run(programs, "kube-apiserver", "--etcd-servers="+etcd, "--secure-port=6443", "--bind-address=127.0.0.1",
 		"--advertise-address=192.0.2.1", "--endpoint-reconciler-type=none", "--cert-dir="+filepath.Join(dir, "certs"), "--token-auth-file="+tokens,
 		"--service-account-issuer=https://issuer.invalid", "--service-account-key-file="+key, "--service-account-signing-key-file="+key,
 		"--service-cluster-ip-range=10.100.0.0/16", "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount")
@@ -79,6 +84,39 @@ func (s *Server) Config() *rest.Config {
 
 // Host is where the server is, and a cluster administrator's token.
 func (s *Server) Host() (url, token string) { return "https://" + address, adminToken }
+
+// Put stores an object, as JSON, below /registry, past the API server, which serves it from then on.
+func (s *Server) Put(ctx context.Context, key string, object any) error {
+	value, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	// The names are etcd's; both are base64 in its JSON.
+	body, err := json.Marshal(struct {
+		Key   []byte `json:"key"`
+		Value []byte `json:"value"`
+	}{[]byte("/registry/" + key), value})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, etcd+"/v3/kv/put", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("store %s: %w", key, err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("etcd answers %s: %s", resp.Status, answer)
+	}
+	if err != nil {
+		return fmt.Errorf("store %s: %w", key, err)
+	}
+	return nil
+}
 
 func (s *Server) serviceAccountKey() (string, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -244,9 +244,9 @@ func (a *agent) matching(all []frontend, t inspect.Target) []frontend {
 
 // owns tells whether an address is the node's itself.
 func (a *agent) owns(addr netip.Addr) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return addr.IsLoopback() || addr == a.view.nodeAddress()
+	a.balance.mu.Lock()
+	defer a.balance.mu.Unlock()
+	return addr.IsLoopback() || slices.Contains(a.balance.own, addr)
 }
 
 func (a *agent) explainService(f frontend, c asker) inspect.Explanation {
@@ -283,10 +283,10 @@ func (a *agent) traceService(f frontend, c asker, state *socklb.State) inspect.T
 		Node: a.Node, From: x.Client, HostNetwork: c.host, Outside: c.outside, Protocol: string(f.at.Protocol), Frontend: f.Frontend, Nobody: x.Nobody,
 		KubeProxy: inspect.KubeProxyNames(f.service.Namespace, f.service.Name, f.Port, string(f.at.Protocol), c.outside),
 	}
-	if state == nil {
-		facts.NoSockets = a.balance.whyNone()
-	} else {
-		facts.Sockets, facts.HostSockets, facts.NorthSouth, facts.Fresh = true, state.Host, state.NorthSouth, state.Fresh
+	facts.NoSockets = a.balance.whyNone()
+	if state != nil {
+		facts.Sockets, facts.HostOnly = facts.NoSockets == "", state.HostOnly
+		facts.HostSockets, facts.NorthSouth, facts.Fresh = state.Host, state.NorthSouth, state.Fresh
 	}
 	names := a.names()
 	a.mu.Lock()
@@ -307,7 +307,7 @@ func (a *agent) traceService(f frontend, c asker, state *socklb.State) inspect.T
 		switch {
 		case one.Pod != "":
 			one.Where = inspect.Here
-		case at.Addr() == own:
+		case a.owns(at.Addr()):
 			one.Where = inspect.Itself
 		}
 		facts.Backends = append(facts.Backends, one)

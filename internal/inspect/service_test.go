@@ -159,7 +159,7 @@ func TestFollow(t *testing.T) {
 		want   string
 		never  string
 	}{
-		"TCP at the socket":    {nil, BySocket, "gives a random backend of 2", "source becomes"},
+		"TCP at the socket":    {nil, BySocket, "gives one of 2 backends at random", "source becomes"},
 		"a local backend":      {nil, BySocket, "1 of 2 backends are pods of this node: straight into the pod", "netfilter"},
 		"a remote one":         {nil, BySocket, "out by ENI eni-1, source unchanged", ""},
 		"affinity":             {func(f *TraceFacts) { flags(f, "affinity") }, BySocket, "the backend that this client has", ""},

@@ -20,9 +20,9 @@ type TraceFacts struct {
 	// Sockets: programs connect pods' sockets. NoSockets is why not.
 	Sockets   bool
 	NoSockets string
-	// HostSockets: the node's own, too. Packets: packet programs translate what comes from pods; NorthSouth: all
+	// HostSockets: the node's own, too; HostOnly: those alone. Packets: packet programs translate what comes from pods; NorthSouth: all
 	// that comes in by interfaces, too.
-	HostSockets, Packets, NorthSouth bool
+	HostSockets, HostOnly, Packets, NorthSouth bool
 	// Fresh: the agent has confirmed the tables lately.
 	Fresh bool
 	// KubeProxy is what kube-proxy calls the chain of rules that serves the port.
@@ -127,6 +127,8 @@ func (f TraceFacts) socket(t *Trace) {
 		skip = "the maps don't have this frontend"
 	case f.HostNetwork && !f.HostSockets:
 		skip = "sockets of the node's own namespace are left alone, as long as kube-proxy isn't replaced"
+	case !f.HostNetwork && f.HostOnly:
+		skip = "sockets of pods are left to packets, by socketLB.hostNamespaceOnly"
 	case !f.Fresh && !f.HostSockets:
 		skip = "the agent hasn't confirmed the tables for a minute: left as it is"
 	case f.flagged("source-ranges"):
@@ -148,7 +150,7 @@ func (f TraceFacts) socket(t *Trace) {
 		return
 	}
 	t.By = BySocket
-	t.hop(call, "the hook %s of %d", f.choice(), len(f.Backends))
+	t.hop(call, "the hook %s", f.choice())
 	if f.Protocol == "UDP" {
 		t.hop("recvmsg()", "answers are told as from %s; a datagram socket that was connected isn't seen here, its packets are translated by %s", f.Frontend.Address, f.packetBy())
 	} else {
@@ -160,11 +162,11 @@ func (f TraceFacts) socket(t *Trace) {
 func (f TraceFacts) choice() string {
 	switch {
 	case f.flagged("affinity"):
-		return fmt.Sprintf("gives the backend that this client has, or else a random one, for %d s of idleness,", f.Frontend.Has().AffinitySeconds)
+		return fmt.Sprintf("gives the backend that this client has had for %d s at most without using it, or else one of %d at random", f.Frontend.Has().AffinitySeconds, len(f.Backends))
 	case len(f.Backends) == 1:
 		return "gives the one backend"
 	}
-	return "gives a random backend"
+	return fmt.Sprintf("gives one of %d backends at random", len(f.Backends))
 }
 
 func (f TraceFacts) packetBy() By {

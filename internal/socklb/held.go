@@ -24,7 +24,8 @@ type Held struct {
 type State struct {
 	Frontends map[loadbalancer.Key]Held
 	// Host: sockets of the node's own namespace are connected, too. NorthSouth: packets from outside are translated.
-	Host, NorthSouth bool
+	// HostOnly: sockets of pods are left to packets.
+	Host, NorthSouth, HostOnly bool
 	// Fresh: the tables were said to be right, and that is so still.
 	Fresh bool
 }
@@ -61,7 +62,8 @@ func (b *Balancer) Held() (State, error) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return out, fmt.Errorf("clock: %w", err)
 	}
-	out.Host, out.NorthSouth, out.Fresh = config.Flags&flagHost != 0, config.Flags&flagNorthSouth != 0, config.Fresh > uint64(now.Nano())
+	out.Host, out.NorthSouth, out.HostOnly = config.Flags&flagHost != 0, config.Flags&flagNorthSouth != 0, config.Flags&flagHostOnly != 0
+	out.Fresh = config.Fresh > uint64(now.Nano())
 	slots := map[slotKey]netip.AddrPort{}
 	err := walk(b.maps.backends, func(k slotKey, v backendValue) { slots[k] = addrPort(v.Addr, v.Port) })
 	if err != nil {

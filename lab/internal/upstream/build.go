@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,13 @@ func Build(ctx context.Context, b assets.Builder) (string, error) {
 		return "", fmt.Errorf("the source of Kubernetes: %w", err)
 	}
 	from.Kubernetes = strings.TrimSpace(from.Kubernetes)
+	listed, err := output(ctx, programs, filepath.Join(programs, "e2e.test"), "--list-images")
+	if err != nil {
+		return "", fmt.Errorf("the images of upstream's tests: %w", err)
+	}
+	if err := checkRefs(recipes(), listed); err != nil {
+		return "", err
+	}
 	p := NewPackages(b.Cache, runtime.GOARCH, b.Out)
 	sum := sha256.New()
 	fmt.Fprintln(sum, programs)
@@ -61,6 +69,26 @@ func Build(ctx context.Context, b assets.Builder) (string, error) {
 		return dir, nil
 	}
 	return dir, assemble(b.Cache, dir, programs, all)
+}
+
+// checkRefs says which images have other names than in this version of Kubernetes. listed has a name a line.
+func checkRefs(all []recipe, listed string) error {
+	have := strings.Fields(listed)
+	var errs []error
+	for _, r := range all {
+		if slices.Contains(have, r.ref) {
+			continue
+		}
+		repo, _, _ := strings.Cut(r.ref, ":")
+		var others []string
+		for _, h := range have {
+			if strings.HasPrefix(h, repo+":") {
+				others = append(others, h)
+			}
+		}
+		errs = append(errs, fmt.Errorf("image %s isn't one of upstream's tests; found %q: change the recipe's name, and look whether the image changed", r.ref, others))
+	}
+	return errors.Join(errs...)
 }
 
 // assemble fills the folder, which appears whole or not at all.

@@ -144,3 +144,14 @@ func TestRecipesAreDistinct(t *testing.T) {
 		seen[r.ref] = true
 	}
 }
+
+func TestCheckRefs(t *testing.T) {
+	all := []recipe{{ref: "registry.k8s.io/a:1"}, {ref: "registry.k8s.io/b:2"}}
+	if err := checkRefs(all, "registry.k8s.io/c:9\nregistry.k8s.io/b:2\nregistry.k8s.io/a:1\n"); err != nil {
+		t.Error(err)
+	}
+	err := checkRefs(all, "registry.k8s.io/b:3\nregistry.k8s.io/a:1\n")
+	if err == nil || !strings.Contains(err.Error(), "registry.k8s.io/b:2") || !strings.Contains(err.Error(), "b:3") {
+		t.Errorf("another version: found %v, expected both names", err)
+	}
+}

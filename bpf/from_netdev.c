@@ -44,20 +44,62 @@ static __always_inline __u32 from_netdev_begin(struct __sk_buff *skb, const stru
 	return deliver(skb, f, to);
 }
 
-/* Not of a pod's flow that is known. */
-static __noinline __u32 from_netdev_unknown(struct __sk_buff *skb, const struct flow *f,
-					    struct ct_hit *hit)
+/* To a service, from outside: to a pod of this node, to the node itself or to another node. */
+__noinline __u32 from_netdev_service(struct __sk_buff *skb, struct flow *f, __u32 own)
+{
+	struct service_scratch *s = service_scratch();
+	const struct weft_endpoint *to = NULL;
+	const struct weft_address *address;
+	__u32 zero = 0, code, side;
+	struct nat_scratch *nat;
+	struct ct_new *n;
+
+	nat = bpf_map_lookup_elem(&weft_nat_scratch, &zero);
+	if (!f || !s || !nat || f->fragment == FRAGMENT_LATER ||
+	    (f->protocol == IP_PROTO_TCP && !tcp_begins(f->tcp)))
+		return REASON_FORWARDED;
+	n = &s->begun;
+	__builtin_memset(n, 0, sizeof(*n));
+	n->from_slot = n->to_slot = CT_NO_SLOT;
+	code = service_begin(skb, f, n, SERVICE_OUTSIDE | (own ? SERVICE_OWN : 0));
+	if (code == SERVICE_NOT)
+		return REASON_FORWARDED;
+	if (code != SERVICE_TURNED)
+		return code;
+	if (n->to_slot != CT_NO_SLOT) {
+		address = address_get(&s->backend.addr);
+		to = address ? endpoint_at(address, &s->backend.addr) : NULL;
+		if (!to)
+			return DROP(REASON_ENDPOINT_GONE);
+	} else {
+		n->flags |= CT_STACK;
+		service_port_used(f->dport);
+	}
+	side = ct_key_make(&nat->key, &f->src, f->sport, &f->dst, f->dport, f->protocol);
+	service_remove(nat);
+	if (ct_insert(f, &nat->key, n, side, (__u32)bpf_jiffies64()) == CT_IN_NONE)
+		return DROP(REASON_NAT_NO_STATE);
+	return to ? deliver(skb, f, to) : REASON_TO_STACK;
+}
+
+/* Not of a pod's flow that is known. SERVICE_NOT: to no pod, so it may be to a service. */
+static __noinline __u32 from_netdev_unknown(struct __sk_buff *skb, const struct weft_config *config,
+					    struct flow *f, struct ct_hit *hit, bool *own)
 {
 	const struct weft_address *source = address_get(&f->src), *address;
 
 	if (source && source->flags & ADDRESS_ENDPOINT)
 		return DROP(REASON_SOURCE_IS_LOCAL);
 	address = address_get(&f->dst);
-	if (!address)
-		return REASON_FORWARDED;
-	note_wrong_eni(skb, address->eni);
-	if (!(address->flags & ADDRESS_ENDPOINT))
-		return REASON_FORWARDED;
+	if (address)
+		note_wrong_eni(skb, address->eni);
+	if (!address || !(address->flags & ADDRESS_ENDPOINT)) {
+		/* The node's own are no clients that come from outside. */
+		if (source || f->kind != FLOW_PLAIN)
+			return REASON_FORWARDED;
+		*own = service_own(config, &f->dst, address);
+		return SERVICE_NOT;
+	}
 	/* The stack would refuse it too, as it does for itself. */
 	if (source)
 		return DROP(REASON_SOURCE_IS_LOCAL);
@@ -91,6 +133,7 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 	const struct weft_ct_entry *alias;
 	const struct weft_endpoint *to;
 	struct ct_hit hit;
+	bool own = false;
 	__u32 code;
 	__u16 flags;
 
@@ -100,24 +143,30 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 			return code;
 	}
 	/*
-	 * Most of what comes for the host can't be an answer to a translated flow. Flows outlive
-	 * the setting.
+	 * Most of what comes for the host can't be an answer to a translated flow, nor a service's.
+	 * Flows outlive the setting.
 	 */
 	hit.entry = NULL;
 	hit.stale = false;
 	if (addr_equal(&f->dst, f->family == 4 ? &config->node_addr : &config->node_addr6) &&
-	    !nat_port_given(config, f, f->dport))
-		return from_netdev_unknown(skb, f, &hit);
+	    !nat_port_given(config, f, f->dport) && !service_port(f->dport))
+		goto unknown;
 	if (!ct_lookup(f, &hit))
-		return from_netdev_unknown(skb, f, &hit);
+		goto unknown;
 
 	flags = hit.entry->flags;
+	if (flags & (CT_SERVICE | CT_MIDDLE)) {
+		code = service_packet(skb, f, &hit, SERVICE_OUTSIDE, 0);
+		if (code == SERVICE_NOT)
+			goto unknown;
+		return code;
+	}
 	if (flags & CT_ALIAS) {
 		alias = hit.entry;
 		if (!ct_lookup_primary(f, &hit, &hit) || !hit.to) {
 			hit.entry = NULL;
 			hit.stale = false;
-			return from_netdev_unknown(skb, f, &hit);
+			goto unknown;
 		}
 		/* The stack would take it for the host's. */
 		if (f->ttl <= 1)
@@ -145,6 +194,13 @@ static __always_inline __u32 from_netdev_flow(struct __sk_buff *skb,
 	if (flags & CT_STACK)
 		return REASON_TO_STACK;
 	return deliver(skb, f, to);
+unknown:
+	code = from_netdev_unknown(skb, config, f, &hit, &own);
+	if (code == SERVICE_NOT) {
+		service_forget(&hit);
+		code = from_netdev_service(skb, f, own);
+	}
+	return code == SERVICE_TWICE ? service_begin_twice(skb, f) : code;
 }
 
 /* The host's own, without a flow, unless somebody outside claims to be a pod of this node. */

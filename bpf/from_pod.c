@@ -22,7 +22,8 @@ static __always_inline __u32 from_pod_begin_out(struct __sk_buff *skb, const str
 		if (!out)
 			return DROP(REASON_NO_ENI);
 	}
-	if (needs_answer(skb, f, out->mtu))
+	/* What is a service's goes to its backend by now, so the answer needs its entry. */
+	if (!(n->flags & CT_SERVICE) && needs_answer(skb, f, out->mtu))
 		return REASON_TO_STACK;
 	if (translate) {
 		code = nat_choose(skb, f, eni, n);
@@ -32,8 +33,10 @@ static __always_inline __u32 from_pod_begin_out(struct __sk_buff *skb, const str
 	/* Another CPU was faster: the stack's way leads to what it has made. */
 	if (ct_create(f, hit, n)) {
 		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
-		return REASON_TO_STACK;
+		return n->flags & CT_SERVICE ? DROP(REASON_NAT_NO_STATE) : REASON_TO_STACK;
 	}
+	if (n->flags & CT_SERVICE && needs_answer(skb, f, out->mtu))
+		return REASON_TO_STACK;
 	if (translate) {
 		if (!hit->entry)
 			return DROP(REASON_NAT_NO_STATE);
@@ -46,7 +49,7 @@ static __always_inline __u32 from_pod_begin_out(struct __sk_buff *skb, const str
 
 /* A packet of no flow that is known. */
 static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_endpoint *ep,
-				       const struct weft_config *config, const struct flow *f,
+				       const struct weft_config *config, struct flow *f,
 				       struct ct_hit *hit)
 {
 	struct ct_new n = {
@@ -54,11 +57,13 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 		.from_generation = ep->generation,
 		.to_slot = CT_NO_SLOT,
 		.class = ep->class,
+		.nat_eni = (__u16)ep->eni,
 	};
 	const struct weft_endpoint *to = NULL;
 	const struct weft_address *address;
 	const struct weft_eni *eni;
 	enum route route;
+	__u32 code;
 
 	/* Neither begins a flow. */
 	if (f->kind == FLOW_ERROR || f->fragment == FRAGMENT_LATER)
@@ -69,9 +74,20 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_MIDSTREAM);
 		n.flags = CT_MIDSTREAM;
 	}
-	if (addr_equal(&f->dst, &config->node_addr) || addr_equal(&f->dst, &config->node_addr6))
-		goto stack;
 	address = address_get(&f->dst);
+	/* No service has a pod's address. */
+	if (!(n.flags & CT_MIDSTREAM) && !(address && address->flags & ADDRESS_ENDPOINT)) {
+		service_forget(hit);
+		code = service_begin(skb, f, &n,
+				     service_own(config, &f->dst, address) ? SERVICE_OWN : 0);
+		if (code == SERVICE_TURNED) {
+			address = address_get(&f->dst);
+			ct_lookup(f, hit);
+		} else if (code != SERVICE_NOT)
+			return code;
+	}
+	if (service_is_node(config, &f->dst))
+		goto stack;
 	if (address && address->flags & ADDRESS_ENDPOINT) {
 		to = endpoint_at(address, &f->dst);
 		if (!to)
@@ -87,7 +103,7 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 		if (!ct_create(f, hit, &n))
 			return deliver(skb, f, to);
 		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
-		return REASON_TO_STACK;
+		return n.flags & CT_SERVICE ? DROP(REASON_NAT_NO_STATE) : REASON_TO_STACK;
 	}
 	if (address)
 		goto stack;
@@ -99,13 +115,16 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 		return from_pod_begin_out(skb, f, hit, &n, eni, route == ROUTE_TRANSLATE);
 stack:
 	n.flags |= CT_STACK;
-	if (ct_create(f, hit, &n))
+	if (ct_create(f, hit, &n)) {
 		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
+		if (n.flags & CT_SERVICE)
+			return DROP(REASON_NAT_NO_STATE);
+	}
 	return REASON_TO_STACK;
 }
 
 static __always_inline __u32 from_pod_flow(struct __sk_buff *skb, const struct weft_endpoint *ep,
-					   const struct weft_config *config, const struct flow *f)
+					   const struct weft_config *config, struct flow *f)
 {
 	const struct weft_endpoint *to;
 	const struct weft_eni *eni;
@@ -114,8 +133,14 @@ static __always_inline __u32 from_pod_flow(struct __sk_buff *skb, const struct w
 	__u16 flags;
 
 	if (!ct_lookup(f, &hit))
-		return from_pod_begin(skb, ep, config, f, &hit);
+		goto begin;
 	flags = hit.entry->flags;
+	if (flags & (CT_SERVICE | CT_MIDDLE)) {
+		code = service_packet(skb, f, &hit, 0, ep->eni);
+		if (code == SERVICE_NOT)
+			goto begin;
+		return code;
+	}
 	if (flags & CT_ALIAS)
 		return REASON_TO_STACK;
 	handle = flags & CT_NAT ? hit.entry->nat_eni : ep->eni;
@@ -143,6 +168,9 @@ static __always_inline __u32 from_pod_flow(struct __sk_buff *skb, const struct w
 			return code;
 	}
 	return send(skb, f, eni);
+begin:
+	code = from_pod_begin(skb, ep, config, f, &hit);
+	return code == SERVICE_TWICE ? service_begin_twice(skb, f) : code;
 }
 
 /* The instance's own metadata, by either family: 169.254.169.254 and fd00:ec2::254. */

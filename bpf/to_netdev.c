@@ -10,9 +10,9 @@
 #define FILE_ID FILE_TO_NETDEV
 
 /* What a pod sends by the stack, under its own address: the handle of the ENI that it leaves by. */
-static __always_inline __u32 to_netdev_flow(struct __sk_buff *skb, const struct weft_config *config,
-					    const struct flow *f,
-					    const struct weft_address *address, __u32 *handle)
+static __noinline __u32 to_netdev_flow(struct __sk_buff *skb, const struct weft_config *config,
+				       struct flow *f, const struct weft_address *address,
+				       __u32 *handle)
 {
 	const struct weft_eni *eni = eni_get(address->eni);
 	const struct weft_address *peer;
@@ -38,7 +38,14 @@ static __always_inline __u32 to_netdev_flow(struct __sk_buff *skb, const struct 
 		 * from_pod left it to the stack, which didn't translate it. Nothing has come back
 		 * yet, so it still can be, by a packet that may begin a flow.
 		 */
-		if (!(e->flags & CT_NAT) && hit.side == e->origin && f->kind != FLOW_ERROR &&
+		if (e->flags & CT_SERVICE) {
+			/* An answer that from_pod left to the stack, for its size. */
+			if (hit.side == e->origin)
+				return REASON_FORWARDED;
+			*handle = e->nat_eni;
+			return service_turn(skb, f, &hit.key, e, 0);
+		}
+		if (!(e->flags & CT_TRANSLATED) && hit.side == e->origin && f->kind != FLOW_ERROR &&
 		    f->fragment != FRAGMENT_LATER &&
 		    !(hit.side ? e->side[0].packets : e->side[1].packets)) {
 			translate = route_translates(config, f, eni);
@@ -142,8 +149,12 @@ static __always_inline __u32 to_netdev_ip(struct __sk_buff *skb, const struct we
 			code = to_netdev_flow(skb, config, &f, address, &handle);
 		if (code != REASON_FORWARDED)
 			return code;
-	} else if (!local && nat_answer_is_pods(skb, config, six)) {
-		return DROP(REASON_NAT_HOST_PORT);
+	} else if (!local) {
+		code = service_from_host(skb, &f, six, &handle);
+		if (code != REASON_FORWARDED)
+			return code;
+		if (nat_answer_is_pods(skb, config, six))
+			return DROP(REASON_NAT_HOST_PORT);
 	}
 	eni = eni_get(handle);
 	if (!eni)

@@ -43,28 +43,33 @@ static __noinline void to_pod_begin(struct __sk_buff *skb, const struct weft_end
 		count(skb, HOOK_TO_POD, DIRECTION_INGRESS, REASON_NOTE_CT_FAILED);
 }
 
-static __always_inline void to_pod_flow(struct __sk_buff *skb, const struct weft_endpoint *ep,
-					const struct flow *f)
+static __always_inline __u32 to_pod_flow(struct __sk_buff *skb, const struct weft_endpoint *ep,
+					 struct flow *f)
 {
 	struct ct_hit hit;
 	__u16 flags, slot;
-	__u32 note;
+	__u32 note, code = REASON_FORWARDED;
 
 	if (!ct_lookup(f, &hit)) {
 		to_pod_begin(skb, ep, f, &hit);
-		return;
+		return REASON_FORWARDED;
 	}
 	flags = hit.entry->flags;
 	if (flags & (CT_ALIAS | CT_AT_NETDEV))
-		return;
+		return REASON_FORWARDED;
+	if (flags & CT_SERVICE && hit.side != hit.entry->origin)
+		code = service_turn(skb, f, &hit.key, hit.entry, 0);
+	if (code != REASON_FORWARDED)
+		return code;
 	/* from_pod has counted it already. */
 	slot = ct_side(hit.entry, hit.side)->slot;
 	if ((skb->mark & MARK_KIND_MASK) == MARK_FROM_POD && slot != CT_NO_SLOT &&
 	    !(flags & CT_AT_TO_POD))
-		return;
+		return REASON_FORWARDED;
 	note = ct_update(f, &hit);
 	if (note != REASON_FORWARDED)
 		count(skb, HOOK_TO_POD, DIRECTION_INGRESS, note);
+	return REASON_FORWARDED;
 }
 
 static __always_inline __u32 to_pod_ip(struct __sk_buff *skb, const struct weft_endpoint *ep,
@@ -85,8 +90,7 @@ static __always_inline __u32 to_pod_ip(struct __sk_buff *skb, const struct weft_
 		return REASON_FORWARDED;
 	if (code != REASON_FORWARDED)
 		return code;
-	to_pod_flow(skb, ep, &f);
-	return REASON_FORWARDED;
+	return to_pod_flow(skb, ep, &f);
 }
 
 static __always_inline __u32 to_pod_decide(struct __sk_buff *skb)

@@ -12,6 +12,7 @@
 #include "deliver.h"
 #include "event.h"
 #include "layout.h"
+#include "lb.h"
 #include "maps.h"
 #include "nat.h"
 #include "neighbour.h"
@@ -19,6 +20,7 @@
 #include "parse.h"
 #include "reason.h"
 #include "route.h"
+#include "service.h"
 #include "timer.h"
 #include "verdict.h"
 

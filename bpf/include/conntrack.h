@@ -133,6 +133,13 @@ static __always_inline enum tcp_state ct_state(const struct weft_ct_key *key,
 			 e->flags & CT_MIDSTREAM || key->protocol == IP_PROTO_SCTP);
 }
 
+/* The address of an endpoint on a side: of a service that is translated twice the backend's. */
+static __always_inline const struct weft_addr *
+ct_side_addr(const struct weft_ct_entry *e, const struct weft_ct_key *key, const __u8 side)
+{
+	return e->flags & CT_MIDDLE && e->origin != side ? &e->nat_addr : &key->addr[side];
+}
+
 /* Was the entry made for an endpoint that is gone since? Fills to with the endpoint of to_side. */
 static __always_inline bool ct_stale(const struct weft_ct_entry *e, const struct weft_ct_key *key,
 				     __u8 to_side, struct weft_endpoint **to)
@@ -140,14 +147,14 @@ static __always_inline bool ct_stale(const struct weft_ct_entry *e, const struct
 	struct weft_endpoint *ep;
 
 	if (e->side[0].slot != CT_NO_SLOT) {
-		ep = ct_endpoint(&e->side[0], &key->addr[0]);
+		ep = ct_endpoint(&e->side[0], ct_side_addr(e, key, 0));
 		if (!ep)
 			return true;
 		if (to_side == 0)
 			*to = ep;
 	}
 	if (e->side[1].slot != CT_NO_SLOT) {
-		ep = ct_endpoint(&e->side[1], &key->addr[1]);
+		ep = ct_endpoint(&e->side[1], ct_side_addr(e, key, 1));
 		if (!ep)
 			return true;
 		if (to_side == 1)
@@ -215,22 +222,58 @@ static __always_inline bool ct_lookup(const struct flow *f, struct ct_hit *hit)
 	return true;
 }
 
-/* The alias of an entry with CT_NAT. origin is the side that is translated. */
+/* Which frontend an alias with CT_MIDDLE is of. */
+static __always_inline void ct_alias_frontend(const struct weft_ct_entry *alias,
+					      struct weft_addr *to)
+{
+	to->half[0] = alias->side[0].packets;
+	to->half[1] = alias->side[0].bytes;
+}
+
+static __always_inline void ct_alias_set_frontend(struct weft_ct_entry *alias,
+						  const struct weft_addr *from)
+{
+	alias->side[0].packets = from->half[0];
+	alias->side[0].bytes = from->half[1];
+}
+
+/* What a client becomes that is translated, too. */
+static __always_inline const struct weft_addr *ct_middle_addr(const struct weft_config *config,
+							      const struct weft_addr *backend)
+{
+	return addr_mapped(backend) ? &config->node_addr : &config->node_addr6;
+}
+
+/*
+ * The alias of an entry that has one. One end of it is the entry's: of a masqueraded flow the one
+ * that didn't begin, of a service's the client.
+ */
 static __always_inline void ct_alias_key(const struct weft_ct_key *key,
 					 const struct weft_ct_entry *e, struct weft_ct_key *alias)
 {
-	__u32 remote = e->origin ? 0 : 1;
-	__be16 port = remote ? key->port[1] : key->port[0];
+	bool side = e->flags & CT_SERVICE ? e->origin : !e->origin;
+	__be16 port = side ? key->port[1] : key->port[0];
 
+	if (e->flags & CT_MIDDLE) {
+		const struct weft_config *config = config_get();
+
+		if (config)
+			ct_key_make(alias, ct_middle_addr(config, &e->nat_addr), e->nat_eni,
+				    &e->nat_addr, e->nat_port, key->protocol);
+		else
+			*alias = *key;
+		return;
+	}
 	if (key->protocol == IP_PROTO_ICMP || key->protocol == IP_PROTO_ICMPV6)
 		port = e->nat_port; /* both ports are the id */
-	ct_key_make(alias, remote ? &key->addr[1] : &key->addr[0], port, &e->nat_addr, e->nat_port,
+	ct_key_make(alias, side ? &key->addr[1] : &key->addr[0], port, &e->nat_addr, e->nat_port,
 		    key->protocol);
 }
 
 /*
- * An answer to a translated flow: alias is the hit of the packet as it came, hit becomes that of
- * the flow, whose sender is the same. False: the flow is gone, and so the alias is as good as none.
+ * A packet that is of a translated flow by its alias, which is the hit of the packet as it came;
+ * hit becomes that of the flow, whose sender is the same: an answer, or what a service's client
+ * sends. False: the flow is gone, and so the alias is as good as none.
  */
 static __always_inline bool ct_lookup_primary(const struct flow *f, const struct ct_hit *alias,
 					      struct ct_hit *hit)
@@ -238,19 +281,31 @@ static __always_inline bool ct_lookup_primary(const struct flow *f, const struct
 	struct weft_ct_entry *a = alias->entry;
 	__be16 own = a->nat_port;
 	__be16 remote = f->sport;
+	struct weft_addr frontend;
 	struct weft_ct_entry *e;
+	bool middle = a->flags & CT_MIDDLE;
 
 	if (f->kind != FLOW_PLAIN &&
 	    (f->protocol == IP_PROTO_ICMP || f->protocol == IP_PROTO_ICMPV6))
 		remote = own; /* both ports are the id */
-	hit->side = ct_key_make(&hit->key, &f->src, remote, &a->nat_addr, own, f->protocol);
+	if (middle) {
+		ct_alias_frontend(a, &frontend);
+		hit->side = ct_key_make(&hit->key, &frontend, a->nat_eni, &a->nat_addr, own,
+					f->protocol);
+	} else {
+		hit->side = ct_key_make(&hit->key, &f->src, remote, &a->nat_addr, own, f->protocol);
+	}
 	hit->now = alias->now;
 	hit->to = NULL;
 	hit->stale = false;
 	e = ct_find(&hit->key, &hit->established);
 	hit->entry = e;
-	return e && e->generation == a->generation && !ct_expired(e, hit->now) &&
-	       !ct_stale(e, &hit->key, !hit->side, &hit->to);
+	if (!e || e->generation != a->generation || ct_expired(e, hit->now))
+		return false;
+	/* The backend's doing, and not of who has the node's address. */
+	if (middle && (e->nat_port != f->sport || !addr_equal(&e->nat_addr, &f->src)))
+		return false;
+	return !ct_stale(e, &hit->key, !hit->side, &hit->to);
 }
 
 /*
@@ -287,7 +342,7 @@ static __always_inline void ct_remove(const struct weft_ct_key *key, struct weft
 				      bool established)
 {
 	ct_closed(key, e);
-	if (e->flags & CT_NAT)
+	if (e->flags & CT_TRANSLATED)
 		ct_alias_delete(key, e);
 	if (established) {
 		beginning_leave(e);
@@ -407,10 +462,10 @@ __noinline int ct_insert(const struct flow *f, const struct weft_ct_key *tuple,
 	}
 	e->expires = now + ct_lifetime(config, key, e);
 	/* An alias is in the same table as its flow, and begins in the LRU. */
-	if (ct_has_flags(key) && !(n->flags & CT_NAT))
+	if (ct_has_flags(key) && !(n->flags & CT_TRANSLATED))
 		in = ct_enter(config, key, e, now);
 	if (in == CT_IN_NEW) {
-		if (key->protocol != IP_PROTO_TCP || n->flags & CT_NAT)
+		if (key->protocol != IP_PROTO_TCP || n->flags & CT_TRANSLATED)
 			ct_watch(config, key, e, now);
 		if (ct_put(key, e, false))
 			in = CT_IN_NONE;
@@ -466,7 +521,7 @@ __noinline int ct_promote(const struct weft_ct_key *tuple, __u32 now)
 	/* It was evicted meanwhile. */
 	if (!e)
 		return true;
-	translated = e->flags & CT_NAT;
+	translated = e->flags & CT_TRANSLATED;
 	e->flags |= CT_ESTABLISHED;
 	e->flags &= ~CT_NO_PROMOTION;
 	if (translated) {
@@ -533,12 +588,12 @@ static __noinline int ct_advance(const struct weft_config *config, const struct 
 			ct_closed(&hit->key, e);
 		} else if (tcp_last(f->tcp, a, b)) {
 			ct_closed(&hit->key, e);
-			if (!(e->flags & (CT_STACK | CT_NAT))) {
+			if (!(e->flags & (CT_STACK | CT_TRANSLATED))) {
 				CT_COUNT(closed);
 				ct_delete(hit);
 				break;
 			}
-		} else if (hit->established && !(e->flags & (CT_STACK | CT_NAT))) {
+		} else if (hit->established && !(e->flags & (CT_STACK | CT_TRANSLATED))) {
 			/* The last ACK removes it; without one the ring of all that are there. */
 			break;
 		}

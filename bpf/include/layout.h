@@ -181,6 +181,21 @@ struct weft_ct_key {
 
 #define CT_BEGINNING (1u << 8) /* in weft_ct_est before its handshake is over; counted as such */
 
+/*
+ * A service's flow. The client has its own address, nat_* is the frontend that the backend was
+ * chosen for; its alias is what the client sends, and nat_* there the backend.
+ */
+#define CT_SERVICE (1u << 9)
+/*
+ * The same with another client's address: the key is of client and frontend, nat_* is the backend
+ * and nat_eni the port that the client has on this node. Its alias is what the backend sends; nat_*
+ * there is the client, nat_eni the frontend's port, and the frontend's address stands in what
+ * side 0 has sent: an alias counts nothing.
+ */
+#define CT_MIDDLE (1u << 10)
+/* There is an alias. */
+#define CT_TRANSLATED (CT_NAT | CT_SERVICE | CT_MIDDLE)
+
 #define CT_NO_SLOT 0xffff
 
 /* weft_ct_entry.told */
@@ -216,7 +231,7 @@ struct weft_ct_entry {
 	__u32 generation; /* of this entry: tells it from a later one with the same key */
 	__u16 flags;
 	__u8 origin; /* side that began */
-	__u8 reserved0;
+	__u8 asked;  /* seconds, their lowest bits: whether its backend still is one was asked */
 	__u32 class; /* of the source */
 	struct weft_ct_side side[2];
 	struct weft_ct_verdict verdict[2]; /* egress, ingress */

@@ -87,28 +87,47 @@ static __always_inline void nat_alias(struct weft_ct_entry *e, const struct flow
 	e->nat_port = f->sport;
 }
 
-/* Is the alias in s->key that of a flow that has ended? */
-static __always_inline bool nat_left(struct nat_scratch *s, const struct weft_ct_entry *alias,
-				     const struct flow *f, __u32 now)
+/* Does the flow live whose alias s->key is, if this side of it is the one that the flow has too? */
+static __noinline bool nat_lives(struct nat_scratch *s, const struct weft_ct_entry *alias,
+				 __u32 now, bool side)
 {
-	const struct weft_config *config = config_get();
+	__be16 port = side ? s->key.port[1] : s->key.port[0];
 	struct weft_ct_entry *e;
 	bool established;
+
+	if (alias->flags & CT_MIDDLE) {
+		struct weft_addr frontend;
+
+		ct_alias_frontend(alias, &frontend);
+		ct_key_make(&s->flow, &frontend, alias->nat_eni, &alias->nat_addr, alias->nat_port,
+			    s->key.protocol);
+	} else {
+		if (s->key.protocol == IP_PROTO_ICMP || s->key.protocol == IP_PROTO_ICMPV6)
+			port = alias->nat_port; /* both ports are the id */
+		ct_key_make(&s->flow, side ? &s->key.addr[1] : &s->key.addr[0], port,
+			    &alias->nat_addr, alias->nat_port, s->key.protocol);
+	}
+	e = ct_find(&s->flow, &established);
+	return e && e->generation == alias->generation && !ct_expired(e, now);
+}
+
+/* Is the alias in s->key that of a flow that has ended? */
+static __always_inline bool nat_left(struct nat_scratch *s, const struct weft_ct_entry *alias,
+				     __u32 now)
+{
+	const struct weft_config *config = config_get();
 
 	/* Its flow's own entry may be about to be made. */
 	if (!config || now - alias->created < config->jiffies_per_second)
 		return false;
-	ct_key_make(&s->flow, &f->dst, nat_one_id(f) ? alias->nat_port : f->dport, &alias->nat_addr,
-		    alias->nat_port, f->protocol);
-	e = ct_find(&s->flow, &established);
-	return !e || e->generation != alias->generation || ct_expired(e, now);
+	return !nat_lives(s, alias, now, false) && !nat_lives(s, alias, now, true);
 }
 
 /*
  * Makes the alias in s, unless another flow has it. The table of established flows is looked at
  * last: an alias that moves there is in both for a moment, so it can't be missed.
  */
-static __always_inline bool nat_take(struct nat_scratch *s, const struct flow *f, __u32 now)
+static __always_inline bool nat_take(struct nat_scratch *s, __u32 now)
 {
 	if (ct_put(&s->key, &s->entry, false)) {
 		struct weft_ct_entry *other = ct_get(&s->key, false);
@@ -117,7 +136,7 @@ static __always_inline bool nat_take(struct nat_scratch *s, const struct flow *f
 		if (!other)
 			return false;
 		generation = other->generation;
-		if (!(other->flags & CT_ALIAS) || !nat_left(s, other, f, now))
+		if (!(other->flags & CT_ALIAS) || !nat_left(s, other, now))
 			return false;
 		/* It stays until somebody wants it or the LRU evicts it. Who marks it has it. */
 		if (__sync_val_compare_and_swap(&other->generation, generation,
@@ -207,7 +226,7 @@ static long nat_try(__u32 i, struct nat_try *t)
 	if (nat_host_has(t->skb, t->f, t->to, port, &s->tuple))
 		return 0;
 	nat_key(t->f, t->to, port, &s->key);
-	if (!nat_take(s, t->f, t->now))
+	if (!nat_take(s, t->now))
 		return 0;
 	t->port = port;
 	t->taken = true;
@@ -215,33 +234,46 @@ static long nat_try(__u32 i, struct nat_try *t)
 }
 
 /*
- * Chooses what the flow's source becomes and makes the alias. Protocols whose port can't be another
- * one (SCTP, whose checksum no helper computes, and those without) get the address alone, if their
- * tuple is free.
+ * Finds a port for a flow whose source becomes to, and enters the alias that is prepared in
+ * weft_nat_scratch. Protocols whose port can't be another one (SCTP, whose checksum no helper
+ * computes, and those without) get the address alone, if their tuple is free.
  */
+static __always_inline bool nat_find(struct __sk_buff *skb, const struct flow *f,
+				     const struct weft_addr *to, __u32 now, __be16 *port)
+{
+	struct nat_try t = {.skb = skb, .f = f, .to = to, .now = now};
+	const struct weft_config *config = config_get();
+
+	if (!config || config->masquerade_port_max < config->masquerade_port_min)
+		return false;
+	t.start = bpf_get_prandom_u32();
+	bpf_loop(nat_has_port(f) ? NAT_TRIES : 1, nat_try, &t, 0);
+	*port = t.port;
+	return t.taken;
+}
+
+/* Chooses what the flow's source becomes and makes the alias. */
 __noinline __u32 nat_choose(struct __sk_buff *skb, const struct flow *f, const struct weft_eni *eni,
 			    struct ct_new *n)
 {
-	struct nat_try t = {.skb = skb, .f = f, .now = (__u32)bpf_jiffies64()};
-	const struct weft_config *config = config_get();
+	const struct weft_addr *to;
 	struct nat_scratch *s;
-	__u32 zero = 0;
+	__u32 zero = 0, now = (__u32)bpf_jiffies64();
+	__be16 port = 0;
 
 	if (!f || !eni || !n)
 		return DROP(REASON_NAT_NO_PORT);
 	s = bpf_map_lookup_elem(&weft_nat_scratch, &zero);
-	t.to = nat_source(f, eni);
-	if (!s || !config || !t.to || config->masquerade_port_max < config->masquerade_port_min)
+	to = nat_source(f, eni);
+	if (!s || !to)
 		return DROP(REASON_NAT_NO_PORT);
 	n->generation = bpf_get_prandom_u32() | 1;
-	nat_alias(&s->entry, f, n->generation, t.now);
-	t.start = bpf_get_prandom_u32();
-	bpf_loop(nat_has_port(f) ? NAT_TRIES : 1, nat_try, &t, 0);
-	if (!t.taken)
+	nat_alias(&s->entry, f, n->generation, now);
+	if (!nat_find(skb, f, to, now, &port))
 		return DROP(REASON_NAT_NO_PORT);
 	n->flags |= CT_NAT;
-	n->nat_addr = *t.to;
-	n->nat_port = t.port;
+	n->nat_addr = *to;
+	n->nat_port = port;
 	n->nat_eni = (__u16)eni->masquerade_eni;
 	return REASON_FORWARDED;
 }
@@ -267,7 +299,7 @@ __noinline __u32 nat_keep(const struct flow *f, struct weft_ct_entry *entry)
 	if (alias && alias->generation == entry->generation)
 		return REASON_FORWARDED;
 	nat_alias(&s->entry, f, entry->generation, now);
-	if (nat_take(s, f, now))
+	if (nat_take(s, now))
 		return REASON_FORWARDED;
 	entry->expires = now;
 	return DROP(REASON_NAT_NO_PORT);

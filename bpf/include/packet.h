@@ -215,6 +215,12 @@ static __always_inline void addr_set6(struct weft_addr *to, const __be32 *from)
 	to->word[3] = from[3];
 }
 
+/* Is it an IPv4 address? */
+static __always_inline bool addr_mapped(const struct weft_addr *a)
+{
+	return !a->half[0] && a->word[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline bool ipv4_multicast(__be32 addr)
 {
 	return (addr & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) || addr == 0xffffffff;

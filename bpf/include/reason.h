@@ -26,6 +26,7 @@
 	X(18, NOTE_MIDSTREAM, "a TCP packet of a flow that was not seen to begin", "expected after an upgrade or after the connection table was lost; otherwise look for asymmetric routes") \
 	X(19, NOTE_CT_FULL, "the table of established connections is full", "raise bpf.ctTcpMax") \
 	X(20, NOTE_CT_FAILED, "no connection entry could be made", "raise bpf.ctAnyMax; look for memory pressure on the node") \
+	X(21, NOTE_SERVICE_REFUSED, "for a service without a backend: refused", "look at the service's endpoints: none is ready") \
 	X(32, NO_ENDPOINT, "the device belongs to no endpoint", "look in the agent's log for the endpoint; recreate the pod if it stays") \
 	X(33, TRUNCATED, "shorter than its headers say", "look for the program that sends malformed packets") \
 	X(34, BAD_HEADER, "malformed header", "look for the program that sends malformed packets") \
@@ -57,6 +58,9 @@
 	X(60, ENDPOINT_GONE, "the pod it belongs to is gone", "the peer still uses the address of a deleted pod") \
 	X(61, BANDWIDTH, "above the pod's bandwidth limit", "raise the annotation kubernetes.io/egress-bandwidth or ingress-bandwidth") \
 	X(62, NAT_HOST_PORT, "the host's own packet with a port that a pod's translated connection has", "bind the host's program to a port outside of the masqueraded range, see bpf.masqueradePorts") \
+	X(63, SERVICE_NO_BACKEND, "for a service that has no backend for this client", "with a traffic policy Local, send to a node that has a ready pod of the service, or set the policy to Cluster") \
+	X(64, SERVICE_SOURCE_RANGE, "the client is not in the source ranges of the service", "add the client to spec.loadBalancerSourceRanges of the service") \
+	X(65, SERVICE_SCTP_PORT, "an SCTP service whose target port differs from its port", "give the service of SCTP the same port as its pods") \
 	/* end reasons */
 
 enum weft_reason {
@@ -81,6 +85,7 @@ enum weft_reason {
 	F(11, ROUTE, "bpf/include/route.h") \
 	F(12, BANDWIDTH, "bpf/include/bandwidth.h") \
 	F(13, REWRITE, "bpf/include/rewrite.h") \
+	F(14, SERVICE, "bpf/include/service.h") \
 	/* end files */
 
 enum weft_file {

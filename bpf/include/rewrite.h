@@ -184,7 +184,8 @@ static __always_inline __u32 rewrite_quoted_sum(struct __sk_buff *skb, __u32 at,
 
 /*
  * An ICMP error about a packet of the flow: the packet inside went the other way, so its other end
- * is the one that changes. The error's own checksum covers all of it.
+ * is the one that changes. The error's own checksum covers all of it. Who sent it may be a router
+ * on the way: it gets the new address as well, since a node can't send with a router's.
  */
 static __noinline __u32 rewrite_error(struct __sk_buff *skb, const struct flow *f,
 				      enum rewrite_end end, const struct weft_addr *to,
@@ -197,11 +198,14 @@ static __noinline __u32 rewrite_error(struct __sk_buff *skb, const struct flow *
 	__u32 at_port = rewrite_port_at(f->protocol, inner);
 	__u32 by_addr = sum_addr(from, to), by_port = 0;
 	__u64 change = 0; /* of the error's checksum */
-	struct weft_addr quoted;
+	struct weft_addr quoted, outer = *from;
 	__u32 at;
 
 	if (f->family == 4) {
 		at = f->inner_ip + (inner == REWRITE_SOURCE ? 12 : 16);
+		if (end == REWRITE_SOURCE &&
+		    bpf_skb_load_bytes(skb, NETWORK_OFFSET + 12, &outer.word[3], 4))
+			return DROP(REASON_TRUNCATED);
 		if (bpf_skb_load_bytes(skb, at, &quoted.word[3], 4))
 			return DROP(REASON_TRUNCATED);
 		if (quoted.word[3] != from->word[3])
@@ -212,6 +216,9 @@ static __noinline __u32 rewrite_error(struct __sk_buff *skb, const struct flow *
 		change += rewrite_quoted_sum(skb, f->inner_ip + 10, by_addr, false);
 	} else {
 		at = f->inner_ip + (inner == REWRITE_SOURCE ? 8 : 24);
+		if (end == REWRITE_SOURCE &&
+		    bpf_skb_load_bytes(skb, NETWORK_OFFSET + 8, &outer, sizeof(outer)))
+			return DROP(REASON_TRUNCATED);
 		if (bpf_skb_load_bytes(skb, at, &quoted, sizeof(quoted)))
 			return DROP(REASON_TRUNCATED);
 		if (!addr_equal(&quoted, from))
@@ -219,7 +226,8 @@ static __noinline __u32 rewrite_error(struct __sk_buff *skb, const struct flow *
 		if (bpf_skb_store_bytes(skb, at, to, sizeof(*to), 0))
 			return DROP(REASON_TRUNCATED);
 		change += by_addr; /* inside, */
-		change += by_addr; /* and the error's own address, which ICMPv6 sums up too */
+		/* and the error's own address, which ICMPv6 sums up too */
+		change += sum_addr(&outer, to);
 	}
 
 	if (f->fragment != FRAGMENT_LATER) {
@@ -241,7 +249,7 @@ static __noinline __u32 rewrite_error(struct __sk_buff *skb, const struct flow *
 	}
 	if (bpf_l4_csum_replace(skb, f->l4 + 2, 0, sum_fold64(change), 0))
 		return DROP(REASON_TRUNCATED);
-	return rewrite_header(skb, f->family, end, from, to);
+	return rewrite_header(skb, f->family, end, &outer, to);
 }
 
 /* Not static: the verifier looks at it once, not once for each way that leads here. */
@@ -252,5 +260,14 @@ __noinline __u32 rewrite(struct __sk_buff *skb, const struct flow *f, enum rewri
 		return DROP(REASON_TRUNCATED);
 	if (f->kind == FLOW_ERROR)
 		return rewrite_error(skb, f, end, to, to_port);
+	return rewrite_packet(skb, f, end, to, to_port);
+}
+
+/* The same of what is no ICMP error: less of the stack where that is short. */
+__noinline __u32 rewrite_plain(struct __sk_buff *skb, const struct flow *f, enum rewrite_end end,
+			       const struct weft_addr *to, __be16 to_port)
+{
+	if (!f || !to || f->kind == FLOW_ERROR)
+		return DROP(REASON_TRUNCATED);
 	return rewrite_packet(skb, f, end, to, to_port);
 }

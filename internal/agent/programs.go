@@ -22,6 +22,7 @@ type Datapath interface {
 	SetENI(datapath.ENI) error
 	DeleteENI(handle uint32) error
 	SetAddress(addr netip.Addr, eni uint32) error
+	SetHostAddresses([]netip.Addr) error
 	DeleteAddress(netip.Addr) error
 	AddEndpoint(datapath.Endpoint) error
 	DeleteEndpoint(slot uint32) error
@@ -62,6 +63,7 @@ type programs struct {
 	enis  map[uint32]datapath.ENI
 	mtus  map[uint32]int // of their devices, which SetENI reads
 	addrs map[netip.Addr]uint32
+	own   []netip.Addr // of addrs those that the node has itself; nil: not told yet
 
 	told     bool // the datapath has these
 	settings datapath.Settings
@@ -145,6 +147,16 @@ func wantMTUs(found []nodenet.Found) map[uint32]int {
 	return out
 }
 
+// hostAddrs are those that the ENIs' devices have themselves.
+func hostAddrs(found []nodenet.Found) []netip.Addr {
+	out := []netip.Addr{}
+	for _, f := range found {
+		out = append(out, f.Primary)
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}
+
 func wantAddrs(owners map[netip.Addr]int32, eps []endpoint.Endpoint) map[netip.Addr]uint32 {
 	out := map[netip.Addr]uint32{}
 	for _, e := range eps {
@@ -188,7 +200,14 @@ func (p *programs) sync(found []nodenet.Found, v view, eps []endpoint.Endpoint) 
 			errs = append(errs, err)
 			continue
 		}
-		p.addrs[a] = h
+		p.addrs[a], p.own = h, nil
+	}
+	if own := hostAddrs(found); p.own == nil || !slices.Equal(own, p.own) {
+		if err := p.dp.SetHostAddresses(own); err != nil {
+			errs = append(errs, err)
+		} else {
+			p.own = own
+		}
 	}
 	for h, e := range enis {
 		if old, ok := p.enis[h]; ok && p.mtus[h] == mtus[h] && sameENI(old, e) {

@@ -50,10 +50,12 @@ type Connection struct {
 	Refused     bool           `json:"refused,omitempty"`   // the table of established connections was full
 	// Translated is From as the world sees it.
 	Translated netip.AddrPort `json:"translated,omitzero"`
-	ENI        uint32         `json:"eni,omitempty"` // handle of the ENI that a translated one leaves by
-	Class      uint32         `json:"class,omitempty"`
-	Age        time.Duration  `json:"age"`
-	Expires    time.Duration  `json:"expires"` // from now, if nothing more comes; not positive: it counts as none
+	// Service is what From sends to instead of To.
+	Service netip.AddrPort `json:"service,omitzero"`
+	ENI     uint32         `json:"eni,omitempty"` // handle of the ENI that a translated one leaves by
+	Class   uint32         `json:"class,omitempty"`
+	Age     time.Duration  `json:"age"`
+	Expires time.Duration  `json:"expires"` // from now, if nothing more comes; not positive: it counts as none
 
 	generation uint32
 }
@@ -131,8 +133,14 @@ func connection(key ctKey, e ctEntry, established bool, now, hz uint32) Connecti
 		Expires:     -since(e.Expires),
 		generation:  e.Generation,
 	}
-	if e.Flags&ctNAT != 0 {
-		c.Translated = netip.AddrPortFrom(fromWire(e.NATAddr), binary.BigEndian.Uint16(e.NATPort[:]))
+	nat := netip.AddrPortFrom(fromWire(e.NATAddr), binary.BigEndian.Uint16(e.NATPort[:]))
+	switch {
+	case e.Flags&ctService != 0:
+		c.Service = nat
+	case e.Flags&ctMiddle != 0:
+		c.Service, c.To = c.To, nat
+	case e.Flags&ctNAT != 0:
+		c.Translated = nat
 		c.ENI = uint32(e.NATENI)
 	}
 	c.State = connState(key.Protocol, e)

@@ -18,6 +18,9 @@ const (
 	ctEstablished = 1 << 6
 	ctAtToPod     = 1 << 7
 	ctBeginning   = 1 << 8
+	ctService     = 1 << 9
+	ctMiddle      = 1 << 10
+	ctTranslated  = ctNAT | ctService | ctMiddle
 )
 
 const ctNoSlot = 0xffff
@@ -64,7 +67,7 @@ type ctEntry struct {
 	Generation uint32
 	Flags      uint16
 	Origin     uint8
-	_          uint8
+	Asked      uint8
 	Class      uint32
 	Side       [2]ctSide
 	Verdict    [2]ctVerdict

@@ -49,7 +49,7 @@ func decodeAddress(x decoding, k wireAddr, v addressValue) (key, value inspect.F
 	value = inspect.Fields{
 		{Name: "eni", Value: v.ENI},
 		{Name: "eniID", Value: x.eni(v.ENI)},
-		{Name: "flags", Value: flagNames(v.Flags, flagName{addressEndpoint, "endpoint"})},
+		{Name: "flags", Value: flagNames(v.Flags, flagName{addressEndpoint, "endpoint"}, flagName{addressHost, "host"})},
 	}
 	if v.Flags&addressEndpoint != 0 {
 		value = append(value, inspect.Field{Name: "slot", Value: v.Slot}, inspect.Field{Name: "generation", Value: v.Generation},

@@ -43,10 +43,15 @@ func decodeConnection(x decoding, k ctKey, e ctEntry) (key, value inspect.Fields
 		{Name: "generation", Value: e.Generation},
 	}
 	// Of a translated tuple it is whose it is; otherwise what the flow's own becomes.
-	if e.Flags&(ctNAT|ctAlias) != 0 {
+	if e.Flags&(ctTranslated|ctAlias) != 0 {
 		name := "translatedTo"
-		if e.Flags&ctAlias != 0 {
+		switch {
+		case e.Flags&ctAlias != 0:
 			name = "aliasOf"
+		case e.Flags&ctService != 0:
+			name = "service"
+		case e.Flags&ctMiddle != 0:
+			name = "backend"
 		}
 		value = append(value, inspect.Field{Name: name, Value: netip.AddrPortFrom(fromWire(e.NATAddr), binary.BigEndian.Uint16(e.NATPort[:])).String()},
 			inspect.Field{Name: "eni", Value: e.NATENI}, inspect.Field{Name: "eniID", Value: x.eni(uint32(e.NATENI))},
@@ -79,7 +84,8 @@ func (x decoding) side(name string, s ctSide) inspect.Fields {
 
 func entryFlags(bits uint16) []string {
 	return flagNames(uint32(bits), flagName{ctStack, "stack"}, flagName{ctAlias, "alias"}, flagName{ctNAT, "translated"}, flagName{ctAtNetdev, "at-interface"},
-		flagName{ctMidstream, "midstream"}, flagName{ctNoPromotion, "table-full"}, flagName{ctEstablished, "established"}, flagName{ctAtToPod, "at-pod"}, flagName{ctBeginning, "beginning"})
+		flagName{ctMidstream, "midstream"}, flagName{ctNoPromotion, "table-full"}, flagName{ctEstablished, "established"}, flagName{ctAtToPod, "at-pod"}, flagName{ctBeginning, "beginning"},
+		flagName{ctService, "service"}, flagName{ctMiddle, "service-twice"})
 }
 
 func ringNames() []string {

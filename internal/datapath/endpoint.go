@@ -158,6 +158,41 @@ func (d *Datapath) writeAddress(addr netip.Addr, eni uint32) error {
 	return nil
 }
 
+// SetHostAddresses says which of the addresses that SetAddress named are the node's own, and no others: a device of
+// the host has them, so that services for every address of the node are at them.
+func (d *Datapath) SetHostAddresses(own []netip.Addr) error {
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
+	want := map[wireAddr]bool{}
+	for _, a := range own {
+		want[toWire(a)] = true
+	}
+	changed := map[wireAddr]addressValue{}
+	err = walk(d.maps[weftMapWeftAddresses], func(key wireAddr, v addressValue) bool {
+		flags := v.Flags &^ addressHost
+		if want[key] {
+			flags |= addressHost
+		}
+		if flags != v.Flags {
+			v.Flags = flags
+			changed[key] = v
+		}
+		return true
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", weftMapWeftAddresses, err)
+	}
+	for key, v := range changed {
+		if err := d.maps[weftMapWeftAddresses].Put(key, v); err != nil {
+			return fmt.Errorf("write address %s: %w", fromWire(key), err)
+		}
+	}
+	return nil
+}
+
 // DeleteAddress forgets an address; one that isn't known is no error.
 func (d *Datapath) DeleteAddress(addr netip.Addr) error {
 	end, err := d.begin()

@@ -212,7 +212,7 @@ func (e Event) Connection() []string {
 		name string
 	}{
 		{ctStack, "stack"}, {ctNAT, "translated"}, {ctAtNetdev, "at the interface"}, {ctMidstream, "midstream"},
-		{ctNoPromotion, "table full"},
+		{ctNoPromotion, "table full"}, {ctService, "service"}, {ctMiddle, "service, by the node's address"},
 	} {
 		if e.Flags&f.bit != 0 {
 			out = append(out, f.name)

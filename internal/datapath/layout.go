@@ -18,6 +18,7 @@ const (
 	endpointQueued       = 1 << 1
 	endpointLimited      = 1 << 2
 	addressEndpoint      = 1 << 0
+	addressHost          = 1 << 1
 	eniValid             = 1 << 0
 	eniPaced             = 1 << 1
 	familyIPv4           = 1 << 0

@@ -55,14 +55,23 @@ func TestLayoutsAreTheSameInGoAndC(t *testing.T) {
 		weftMapWeftEventBudgets: {uint32(0), budgetValue{}},
 		weftMapWeftEventShares:  {uint32(0), shareValue{}},
 		weftMapWeftNatScratch:   {uint32(0), natScratch{}},
+
+		weftMapWeftLbBackends:  {lbSlot{}, lbBackend{}},
+		weftMapWeftLbClients:   {lbKeeper{}, lbKept{}},
+		weftMapWeftLbConfig:    {uint32(0), lbConfig{}},
+		weftMapWeftLbFrontends: {lbKey{}, lbFrontend{}},
+		weftMapWeftLbMembers:   {lbMember{}, uint32(0)},
+		weftMapWeftLbPorts:     {uint32(0), uint64(0)},
+		weftMapWeftLbRanges:    {lbRange{}, uint32(0)},
+		weftMapWeftLbScratch:   {uint32(0), serviceScratch{}},
 	}
-	// The ring's records have many kinds.
-	if len(mirrors)+1 != len(spec.Maps) {
+	// The ring's records have many kinds, and a map of maps has none.
+	if len(mirrors)+2 != len(spec.Maps) {
 		t.Errorf("the object has %d maps, the test knows %d", len(spec.Maps), len(mirrors))
 	}
 	for name, m := range spec.Maps {
-		if m.Type == ebpf.RingBuf {
-			continue // its records are of many kinds
+		if m.Type == ebpf.RingBuf || m.Type == ebpf.HashOfMaps {
+			continue
 		}
 		mirror, ok := mirrors[name]
 		if !ok {
@@ -123,7 +132,7 @@ func compareLayout(t *testing.T, where string, c btf.Type, g reflect.Type) {
 // The numbers that C repeats from the contract.
 func TestConstantsAreTheSameInGoAndC(t *testing.T) {
 	have := map[string]int64{}
-	for _, file := range []string{"layout.h", "reason.h"} {
+	for _, file := range []string{"layout.h", "reason.h", "lb.h"} {
 		source, err := os.ReadFile("../../bpf/include/" + file)
 		if err != nil {
 			t.Fatal(err)
@@ -168,6 +177,10 @@ func TestConstantsAreTheSameInGoAndC(t *testing.T) {
 		"CT_NO_SLOT":        ctNoSlot,
 		"DIRECTION_INGRESS": int64(Ingress),
 		"DIRECTION_EGRESS":  int64(Egress),
+
+		"LB_SCOPE_CLUSTER":    lbScopeCluster,
+		"LB_SCOPE_OUTSIDE":    lbScopeOutside,
+		"LB_RANGE_FIXED_BITS": lbRangeFixedBits,
 	}
 	for name, n := range want {
 		if got, ok := have[name]; !ok || got != n {

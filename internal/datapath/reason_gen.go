@@ -4,50 +4,54 @@ package datapath
 
 // What became of a packet; append-only.
 const (
-	ReasonForwarded       Reason = 0  // passed on
-	ReasonRedirected      Reason = 1  // sent out by the interface that owns its source address
-	ReasonAnswered        Reason = 2  // answered by the datapath
-	ReasonOtherFamily     Reason = 3  // neither IPv4 nor an enabled IPv6, left to the host
-	ReasonToStack         Reason = 4  // left to the kernel's stack
-	ReasonDelivered       Reason = 5  // delivered into the pod
-	ReasonSent            Reason = 6  // sent out by its ENI
-	ReasonIgnored         Reason = 7  // neighbour, router or listener discovery that needs no answer
-	ReasonNoteWrongENIIn  Reason = 16 // came in by an interface that does not own the destination
-	ReasonNoteHostSource  Reason = 17 // left with a source that is no ENI address of this node
-	ReasonNoteMidstream   Reason = 18 // a TCP packet of a flow that was not seen to begin
-	ReasonNoteCtFull      Reason = 19 // the table of established connections is full
-	ReasonNoteCtFailed    Reason = 20 // no connection entry could be made
-	ReasonNoEndpoint      Reason = 32 // the device belongs to no endpoint
-	ReasonTruncated       Reason = 33 // shorter than its headers say
-	ReasonBadHeader       Reason = 34 // malformed header
-	ReasonSourceMAC       Reason = 35 // sent with another's MAC address
-	ReasonDestMAC         Reason = 36 // sent to a MAC address other than the gateway's
-	ReasonSourceAddress   Reason = 37 // sent with another's address
-	ReasonARPTarget       Reason = 38 // ARP for an address other than the gateway's
-	ReasonARPBad          Reason = 39 // ARP with a false sender
-	ReasonMulticast       Reason = 40 // multicast or broadcast
-	ReasonLoopbackDest    Reason = 41 // sent to a loopback or null address
-	ReasonTunnelPort      Reason = 42 // UDP to a tunnel port of the node network
-	ReasonFamilyOff       Reason = 43 // an address family that is off
-	ReasonEthertype       Reason = 44 // a protocol that is neither ARP nor an enabled address family
-	ReasonVLAN            Reason = 45 // VLAN tag
-	ReasonNotForEndpoint  Reason = 46 // delivered to a device whose endpoint has another address
-	ReasonSourceIsLocal   Reason = 47 // came from outside with an address of this node or of a pod on it
-	ReasonNoOwner         Reason = 48 // a pod's packet whose source belongs to no ENI of this node
-	ReasonNoENI           Reason = 49 // the ENI that owns the source is not attached
-	ReasonRedirectFailed  Reason = 50 // the kernel refused to redirect
-	ReasonNatNoPort       Reason = 51 // no source port is free for a translated connection
-	ReasonFragmentUnknown Reason = 52 // a later fragment whose first was not seen
-	ReasonMetadataClosed  Reason = 53 // instance metadata is closed to pods
-	ReasonNdBad           Reason = 54 // neighbour discovery with a false sender or for an address other than the gateway's
-	ReasonExtensionHeader Reason = 55 // too many or malformed IPv6 extension headers
-	ReasonNatNoState      Reason = 56 // an ICMP error or fragment that belongs to no translated connection
-	ReasonNoNextHop       Reason = 57 // the ENI has no next hop for this family
-	ReasonTtl             Reason = 58 // its time to live ended
-	ReasonTooBig          Reason = 59 // larger than the interface's MTU
-	ReasonEndpointGone    Reason = 60 // the pod it belongs to is gone
-	ReasonBandwidth       Reason = 61 // above the pod's bandwidth limit
-	ReasonNatHostPort     Reason = 62 // the host's own packet with a port that a pod's translated connection has
+	ReasonForwarded          Reason = 0  // passed on
+	ReasonRedirected         Reason = 1  // sent out by the interface that owns its source address
+	ReasonAnswered           Reason = 2  // answered by the datapath
+	ReasonOtherFamily        Reason = 3  // neither IPv4 nor an enabled IPv6, left to the host
+	ReasonToStack            Reason = 4  // left to the kernel's stack
+	ReasonDelivered          Reason = 5  // delivered into the pod
+	ReasonSent               Reason = 6  // sent out by its ENI
+	ReasonIgnored            Reason = 7  // neighbour, router or listener discovery that needs no answer
+	ReasonNoteWrongENIIn     Reason = 16 // came in by an interface that does not own the destination
+	ReasonNoteHostSource     Reason = 17 // left with a source that is no ENI address of this node
+	ReasonNoteMidstream      Reason = 18 // a TCP packet of a flow that was not seen to begin
+	ReasonNoteCtFull         Reason = 19 // the table of established connections is full
+	ReasonNoteCtFailed       Reason = 20 // no connection entry could be made
+	ReasonNoteServiceRefused Reason = 21 // for a service without a backend: refused
+	ReasonNoEndpoint         Reason = 32 // the device belongs to no endpoint
+	ReasonTruncated          Reason = 33 // shorter than its headers say
+	ReasonBadHeader          Reason = 34 // malformed header
+	ReasonSourceMAC          Reason = 35 // sent with another's MAC address
+	ReasonDestMAC            Reason = 36 // sent to a MAC address other than the gateway's
+	ReasonSourceAddress      Reason = 37 // sent with another's address
+	ReasonARPTarget          Reason = 38 // ARP for an address other than the gateway's
+	ReasonARPBad             Reason = 39 // ARP with a false sender
+	ReasonMulticast          Reason = 40 // multicast or broadcast
+	ReasonLoopbackDest       Reason = 41 // sent to a loopback or null address
+	ReasonTunnelPort         Reason = 42 // UDP to a tunnel port of the node network
+	ReasonFamilyOff          Reason = 43 // an address family that is off
+	ReasonEthertype          Reason = 44 // a protocol that is neither ARP nor an enabled address family
+	ReasonVLAN               Reason = 45 // VLAN tag
+	ReasonNotForEndpoint     Reason = 46 // delivered to a device whose endpoint has another address
+	ReasonSourceIsLocal      Reason = 47 // came from outside with an address of this node or of a pod on it
+	ReasonNoOwner            Reason = 48 // a pod's packet whose source belongs to no ENI of this node
+	ReasonNoENI              Reason = 49 // the ENI that owns the source is not attached
+	ReasonRedirectFailed     Reason = 50 // the kernel refused to redirect
+	ReasonNatNoPort          Reason = 51 // no source port is free for a translated connection
+	ReasonFragmentUnknown    Reason = 52 // a later fragment whose first was not seen
+	ReasonMetadataClosed     Reason = 53 // instance metadata is closed to pods
+	ReasonNdBad              Reason = 54 // neighbour discovery with a false sender or for an address other than the gateway's
+	ReasonExtensionHeader    Reason = 55 // too many or malformed IPv6 extension headers
+	ReasonNatNoState         Reason = 56 // an ICMP error or fragment that belongs to no translated connection
+	ReasonNoNextHop          Reason = 57 // the ENI has no next hop for this family
+	ReasonTtl                Reason = 58 // its time to live ended
+	ReasonTooBig             Reason = 59 // larger than the interface's MTU
+	ReasonEndpointGone       Reason = 60 // the pod it belongs to is gone
+	ReasonBandwidth          Reason = 61 // above the pod's bandwidth limit
+	ReasonNatHostPort        Reason = 62 // the host's own packet with a port that a pod's translated connection has
+	ReasonServiceNoBackend   Reason = 63 // for a service that has no backend for this client
+	ReasonServiceSourceRange Reason = 64 // the client is not in the source ranges of the service
+	ReasonServiceSctpPort    Reason = 65 // an SCTP service whose target port differs from its port
 )
 
 func describe(r Reason) (name, text, advice string) {
@@ -78,6 +82,8 @@ func describe(r Reason) (name, text, advice string) {
 		return "note-ct-full", "the table of established connections is full", "raise bpf.ctTcpMax"
 	case ReasonNoteCtFailed:
 		return "note-ct-failed", "no connection entry could be made", "raise bpf.ctAnyMax; look for memory pressure on the node"
+	case ReasonNoteServiceRefused:
+		return "note-service-refused", "for a service without a backend: refused", "look at the service's endpoints: none is ready"
 	case ReasonNoEndpoint:
 		return "no-endpoint", "the device belongs to no endpoint", "look in the agent's log for the endpoint; recreate the pod if it stays"
 	case ReasonTruncated:
@@ -140,6 +146,12 @@ func describe(r Reason) (name, text, advice string) {
 		return "bandwidth", "above the pod's bandwidth limit", "raise the annotation kubernetes.io/egress-bandwidth or ingress-bandwidth"
 	case ReasonNatHostPort:
 		return "nat-host-port", "the host's own packet with a port that a pod's translated connection has", "bind the host's program to a port outside of the masqueraded range, see bpf.masqueradePorts"
+	case ReasonServiceNoBackend:
+		return "service-no-backend", "for a service that has no backend for this client", "with a traffic policy Local, send to a node that has a ready pod of the service, or set the policy to Cluster"
+	case ReasonServiceSourceRange:
+		return "service-source-range", "the client is not in the source ranges of the service", "add the client to spec.loadBalancerSourceRanges of the service"
+	case ReasonServiceSctpPort:
+		return "service-sctp-port", "an SCTP service whose target port differs from its port", "give the service of SCTP the same port as its pods"
 	}
 	return "", "", ""
 }
@@ -160,6 +172,7 @@ func Reasons() []Reason {
 		ReasonNoteMidstream,
 		ReasonNoteCtFull,
 		ReasonNoteCtFailed,
+		ReasonNoteServiceRefused,
 		ReasonNoEndpoint,
 		ReasonTruncated,
 		ReasonBadHeader,
@@ -191,6 +204,9 @@ func Reasons() []Reason {
 		ReasonEndpointGone,
 		ReasonBandwidth,
 		ReasonNatHostPort,
+		ReasonServiceNoBackend,
+		ReasonServiceSourceRange,
+		ReasonServiceSctpPort,
 	}
 }
 
@@ -223,6 +239,8 @@ func fileName(n uint8) string {
 		return "bpf/include/bandwidth.h"
 	case 13:
 		return "bpf/include/rewrite.h"
+	case 14:
+		return "bpf/include/service.h"
 	}
 	return ""
 }

@@ -201,6 +201,15 @@ func views() map[string]view {
 		weftMapWeftEvents:       eventRing{},
 		weftMapWeftFragments:    table[fragmentKey, fragmentValue]{decodeFragment},
 		weftMapWeftIpcache:      table[ipcacheKey, ipcacheValue]{decodePrefix},
+		weftMapWeftLbBackends:   table[lbSlot, lbBackend]{decodeBackend},
+		weftMapWeftLbClients:    table[lbKeeper, lbKept]{decodeKept},
+		weftMapWeftLbConfig:     array[lbConfig]{nil, decodeServiceConfig},
+		weftMapWeftLbFrontends:  table[lbKey, lbFrontend]{decodeFrontend},
+		weftMapWeftLbMaglev:     table[uint32, uint32]{decodeHashTable},
+		weftMapWeftLbMembers:    table[lbMember, uint32]{decodeMember},
+		weftMapWeftLbPorts:      array[uint64]{func(v uint64) bool { return v != 0 }, decodeServicePorts},
+		weftMapWeftLbRanges:     table[lbRange, uint32]{decodeRange},
+		weftMapWeftLbScratch:    perCPU[serviceScratch]{decodeServiceScratch},
 		weftMapWeftNatScratch:   perCPU[natScratch]{decodeTranslation},
 	}
 }

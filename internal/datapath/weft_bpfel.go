@@ -35,6 +35,15 @@ const (
 	weftMapWeftEvents       = "weft_events"
 	weftMapWeftFragments    = "weft_fragments"
 	weftMapWeftIpcache      = "weft_ipcache"
+	weftMapWeftLbBackends   = "weft_lb_backends"
+	weftMapWeftLbClients    = "weft_lb_clients"
+	weftMapWeftLbConfig     = "weft_lb_config"
+	weftMapWeftLbFrontends  = "weft_lb_frontends"
+	weftMapWeftLbMaglev     = "weft_lb_maglev"
+	weftMapWeftLbMembers    = "weft_lb_members"
+	weftMapWeftLbPorts      = "weft_lb_ports"
+	weftMapWeftLbRanges     = "weft_lb_ranges"
+	weftMapWeftLbScratch    = "weft_lb_scratch"
 	weftMapWeftNatScratch   = "weft_nat_scratch"
 	weftProgCtStart         = "ct_start"
 	weftProgFromNetdev      = "from_netdev"
@@ -115,6 +124,15 @@ type weftMapSpecs struct {
 	WeftEvents       *ebpf.MapSpec `ebpf:"weft_events"`
 	WeftFragments    *ebpf.MapSpec `ebpf:"weft_fragments"`
 	WeftIpcache      *ebpf.MapSpec `ebpf:"weft_ipcache"`
+	WeftLbBackends   *ebpf.MapSpec `ebpf:"weft_lb_backends"`
+	WeftLbClients    *ebpf.MapSpec `ebpf:"weft_lb_clients"`
+	WeftLbConfig     *ebpf.MapSpec `ebpf:"weft_lb_config"`
+	WeftLbFrontends  *ebpf.MapSpec `ebpf:"weft_lb_frontends"`
+	WeftLbMaglev     *ebpf.MapSpec `ebpf:"weft_lb_maglev"`
+	WeftLbMembers    *ebpf.MapSpec `ebpf:"weft_lb_members"`
+	WeftLbPorts      *ebpf.MapSpec `ebpf:"weft_lb_ports"`
+	WeftLbRanges     *ebpf.MapSpec `ebpf:"weft_lb_ranges"`
+	WeftLbScratch    *ebpf.MapSpec `ebpf:"weft_lb_scratch"`
 	WeftNatScratch   *ebpf.MapSpec `ebpf:"weft_nat_scratch"`
 }
 
@@ -163,6 +181,15 @@ type weftMaps struct {
 	WeftEvents       *ebpf.Map `ebpf:"weft_events"`
 	WeftFragments    *ebpf.Map `ebpf:"weft_fragments"`
 	WeftIpcache      *ebpf.Map `ebpf:"weft_ipcache"`
+	WeftLbBackends   *ebpf.Map `ebpf:"weft_lb_backends"`
+	WeftLbClients    *ebpf.Map `ebpf:"weft_lb_clients"`
+	WeftLbConfig     *ebpf.Map `ebpf:"weft_lb_config"`
+	WeftLbFrontends  *ebpf.Map `ebpf:"weft_lb_frontends"`
+	WeftLbMaglev     *ebpf.Map `ebpf:"weft_lb_maglev"`
+	WeftLbMembers    *ebpf.Map `ebpf:"weft_lb_members"`
+	WeftLbPorts      *ebpf.Map `ebpf:"weft_lb_ports"`
+	WeftLbRanges     *ebpf.Map `ebpf:"weft_lb_ranges"`
+	WeftLbScratch    *ebpf.Map `ebpf:"weft_lb_scratch"`
 	WeftNatScratch   *ebpf.Map `ebpf:"weft_nat_scratch"`
 }
 
@@ -187,6 +214,15 @@ func (m *weftMaps) Close() error {
 		m.WeftEvents,
 		m.WeftFragments,
 		m.WeftIpcache,
+		m.WeftLbBackends,
+		m.WeftLbClients,
+		m.WeftLbConfig,
+		m.WeftLbFrontends,
+		m.WeftLbMaglev,
+		m.WeftLbMembers,
+		m.WeftLbPorts,
+		m.WeftLbRanges,
+		m.WeftLbScratch,
 		m.WeftNatScratch,
 	)
 }

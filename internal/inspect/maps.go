@@ -68,7 +68,16 @@ func Descriptions() []Description {
 		{"weft_events", "the ring of events between programs and agent", "every program; the agent reads"},
 		{"weft_fragments", "ports of datagrams whose later fragments may follow", "every program; evicts what was used least recently"},
 		{"weft_ipcache", "what is known of addresses that are no endpoint's of this node", "the agent"},
-		{"weft_nat_scratch", "a translation that is being made, for the time of one packet", "from_pod, to_netdev"},
+		{"weft_lb_backends", "backends of services, by set and slot", "the agent"},
+		{"weft_lb_clients", "which backend a client has that keeps it, if its socket wasn't connected to one", "from_pod, from_netdev; evicts what was used least recently"},
+		{"weft_lb_config", "what of services weft does", "the agent"},
+		{"weft_lb_frontends", "addresses and ports of services, and which set of backends each has", "the agent"},
+		{"weft_lb_maglev", "tables for choosing a backend by a hash, by set", "the agent"},
+		{"weft_lb_members", "backends of sets whose clients keep theirs", "the agent"},
+		{"weft_lb_ports", "ports of the node that flows of services ever had", "from_pod, from_netdev"},
+		{"weft_lb_ranges", "clients that services with source ranges are for", "the agent"},
+		{"weft_lb_scratch", "a service's flow that is being made, for the time of one packet", "from_pod, from_netdev"},
+		{"weft_nat_scratch", "a translation that is being made, for the time of one packet", "from_pod, from_netdev, to_netdev"},
 	}
 }
 

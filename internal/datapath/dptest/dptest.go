@@ -200,6 +200,16 @@ func (d *Datapath) SetAddress(addr netip.Addr, eni uint32) error {
 	return nil
 }
 
+// SetHostAddresses is datapath.Datapath.SetHostAddresses.
+func (d *Datapath) SetHostAddresses([]netip.Addr) error {
+	done, err := d.begin("SetHostAddresses")
+	if err != nil {
+		return err
+	}
+	done()
+	return nil
+}
+
 // DeleteAddress is datapath.Datapath.DeleteAddress.
 func (d *Datapath) DeleteAddress(addr netip.Addr) error {
 	done, err := d.begin("DeleteAddress")

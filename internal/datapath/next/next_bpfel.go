@@ -38,6 +38,15 @@ const (
 	nextMapWeftEvents        = "weft_events"
 	nextMapWeftFragments     = "weft_fragments"
 	nextMapWeftIpcache       = "weft_ipcache"
+	nextMapWeftLbBackends    = "weft_lb_backends"
+	nextMapWeftLbClients     = "weft_lb_clients"
+	nextMapWeftLbConfig      = "weft_lb_config"
+	nextMapWeftLbFrontends   = "weft_lb_frontends"
+	nextMapWeftLbMaglev      = "weft_lb_maglev"
+	nextMapWeftLbMembers     = "weft_lb_members"
+	nextMapWeftLbPorts       = "weft_lb_ports"
+	nextMapWeftLbRanges      = "weft_lb_ranges"
+	nextMapWeftLbScratch     = "weft_lb_scratch"
 	nextMapWeftNatScratch    = "weft_nat_scratch"
 	nextProgCtStart          = "ct_start"
 	nextProgFromNetdev       = "from_netdev"
@@ -121,6 +130,15 @@ type nextMapSpecs struct {
 	WeftEvents        *ebpf.MapSpec `ebpf:"weft_events"`
 	WeftFragments     *ebpf.MapSpec `ebpf:"weft_fragments"`
 	WeftIpcache       *ebpf.MapSpec `ebpf:"weft_ipcache"`
+	WeftLbBackends    *ebpf.MapSpec `ebpf:"weft_lb_backends"`
+	WeftLbClients     *ebpf.MapSpec `ebpf:"weft_lb_clients"`
+	WeftLbConfig      *ebpf.MapSpec `ebpf:"weft_lb_config"`
+	WeftLbFrontends   *ebpf.MapSpec `ebpf:"weft_lb_frontends"`
+	WeftLbMaglev      *ebpf.MapSpec `ebpf:"weft_lb_maglev"`
+	WeftLbMembers     *ebpf.MapSpec `ebpf:"weft_lb_members"`
+	WeftLbPorts       *ebpf.MapSpec `ebpf:"weft_lb_ports"`
+	WeftLbRanges      *ebpf.MapSpec `ebpf:"weft_lb_ranges"`
+	WeftLbScratch     *ebpf.MapSpec `ebpf:"weft_lb_scratch"`
 	WeftNatScratch    *ebpf.MapSpec `ebpf:"weft_nat_scratch"`
 }
 
@@ -172,6 +190,15 @@ type nextMaps struct {
 	WeftEvents        *ebpf.Map `ebpf:"weft_events"`
 	WeftFragments     *ebpf.Map `ebpf:"weft_fragments"`
 	WeftIpcache       *ebpf.Map `ebpf:"weft_ipcache"`
+	WeftLbBackends    *ebpf.Map `ebpf:"weft_lb_backends"`
+	WeftLbClients     *ebpf.Map `ebpf:"weft_lb_clients"`
+	WeftLbConfig      *ebpf.Map `ebpf:"weft_lb_config"`
+	WeftLbFrontends   *ebpf.Map `ebpf:"weft_lb_frontends"`
+	WeftLbMaglev      *ebpf.Map `ebpf:"weft_lb_maglev"`
+	WeftLbMembers     *ebpf.Map `ebpf:"weft_lb_members"`
+	WeftLbPorts       *ebpf.Map `ebpf:"weft_lb_ports"`
+	WeftLbRanges      *ebpf.Map `ebpf:"weft_lb_ranges"`
+	WeftLbScratch     *ebpf.Map `ebpf:"weft_lb_scratch"`
 	WeftNatScratch    *ebpf.Map `ebpf:"weft_nat_scratch"`
 }
 
@@ -199,6 +226,15 @@ func (m *nextMaps) Close() error {
 		m.WeftEvents,
 		m.WeftFragments,
 		m.WeftIpcache,
+		m.WeftLbBackends,
+		m.WeftLbClients,
+		m.WeftLbConfig,
+		m.WeftLbFrontends,
+		m.WeftLbMaglev,
+		m.WeftLbMembers,
+		m.WeftLbPorts,
+		m.WeftLbRanges,
+		m.WeftLbScratch,
 		m.WeftNatScratch,
 	)
 }

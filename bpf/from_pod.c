@@ -52,39 +52,46 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 				       const struct weft_config *config, struct flow *f,
 				       struct ct_hit *hit)
 {
-	struct ct_new n = {
-		.from_slot = (__u16)(ep->ifindex - IFINDEX_BASE),
-		.from_generation = ep->generation,
-		.to_slot = CT_NO_SLOT,
-		.class = ep->class,
-		.nat_eni = (__u16)ep->eni,
-	};
+	struct service_scratch *s = service_scratch();
 	const struct weft_endpoint *to = NULL;
 	const struct weft_address *address;
 	const struct weft_eni *eni;
 	enum route route;
+	struct ct_new *n;
 	__u32 code;
 
+	if (!s)
+		return DROP(REASON_NAT_NO_STATE);
 	/* Neither begins a flow. */
 	if (f->kind == FLOW_ERROR || f->fragment == FRAGMENT_LATER)
 		return REASON_TO_STACK;
+	/* Not on the stack, which is short in 6.1. */
+	n = &s->begun;
+	__builtin_memset(n, 0, sizeof(*n));
+	n->from_slot = (__u16)(ep->ifindex - IFINDEX_BASE);
+	n->from_generation = ep->generation;
+	n->to_slot = CT_NO_SLOT;
+	n->class = ep->class;
+	n->nat_eni = (__u16)ep->eni;
 	if (f->protocol == IP_PROTO_TCP && !tcp_begins(f->tcp)) {
 		if (f->tcp & (TCP_RST | TCP_FIN))
 			return REASON_TO_STACK;
 		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_MIDSTREAM);
-		n.flags = CT_MIDSTREAM;
+		n->flags = CT_MIDSTREAM;
 	}
 	address = address_get(&f->dst);
 	/* No service has a pod's address. */
-	if (!(n.flags & CT_MIDSTREAM) && !(address && address->flags & ADDRESS_ENDPOINT)) {
+	if (!(n->flags & CT_MIDSTREAM) && !(address && address->flags & ADDRESS_ENDPOINT)) {
 		service_forget(hit);
-		code = service_begin(skb, f, &n,
+		code = service_begin(skb, f, n,
 				     service_own(config, &f->dst, address) ? SERVICE_OWN : 0);
 		if (code == SERVICE_TURNED) {
 			address = address_get(&f->dst);
 			ct_lookup(f, hit);
-		} else if (code != SERVICE_NOT)
+		} else if (code != SERVICE_NOT) {
 			return code;
+		}
+		n->nat_eni = 0; /* only what comes in from outside has one */
 	}
 	if (service_is_node(config, &f->dst))
 		goto stack;
@@ -92,18 +99,18 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 		to = endpoint_at(address, &f->dst);
 		if (!to)
 			return DROP(REASON_ENDPOINT_GONE);
-		n.to_slot = (__u16)address->slot;
-		n.to_generation = address->generation;
+		n->to_slot = (__u16)address->slot;
+		n->to_generation = address->generation;
 	}
-	if (n.flags & CT_MIDSTREAM)
+	if (n->flags & CT_MIDSTREAM)
 		goto stack;
 	if (to) {
 		if (f->ttl <= 1)
 			return REASON_TO_STACK;
-		if (!ct_create(f, hit, &n))
+		if (!ct_create(f, hit, n))
 			return deliver(skb, f, to);
 		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
-		return n.flags & CT_SERVICE ? DROP(REASON_NAT_NO_STATE) : REASON_TO_STACK;
+		return n->flags & CT_SERVICE ? DROP(REASON_NAT_NO_STATE) : REASON_TO_STACK;
 	}
 	if (address)
 		goto stack;
@@ -112,12 +119,12 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 		return DROP(REASON_NO_ENI);
 	route = route_get(config, f, eni);
 	if (route != ROUTE_STACK)
-		return from_pod_begin_out(skb, f, hit, &n, eni, route == ROUTE_TRANSLATE);
+		return from_pod_begin_out(skb, f, hit, n, eni, route == ROUTE_TRANSLATE);
 stack:
-	n.flags |= CT_STACK;
-	if (ct_create(f, hit, &n)) {
+	n->flags |= CT_STACK;
+	if (ct_create(f, hit, n)) {
 		count(skb, HOOK_FROM_POD, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
-		if (n.flags & CT_SERVICE)
+		if (n->flags & CT_SERVICE)
 			return DROP(REASON_NAT_NO_STATE);
 	}
 	return REASON_TO_STACK;

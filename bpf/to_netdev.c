@@ -19,16 +19,19 @@ static __noinline __u32 to_netdev_flow(struct __sk_buff *skb, const struct weft_
 	bool known, translate = false;
 	struct weft_ct_entry *e;
 	struct ct_hit hit;
-	struct ct_new n = {
-		.flags = CT_STACK | CT_AT_NETDEV,
-		.from_slot = (__u16)address->slot,
-		.from_generation = address->generation,
-		.to_slot = CT_NO_SLOT,
-	};
+	struct service_scratch *s = service_scratch();
+	struct ct_new *n;
 	__u32 code;
 
-	if (!eni)
+	if (!eni || !s)
 		return DROP(REASON_NO_ENI);
+	/* Not on the stack, which is short in 6.1. */
+	n = &s->begun;
+	__builtin_memset(n, 0, sizeof(*n));
+	n->flags = CT_STACK | CT_AT_NETDEV;
+	n->from_slot = (__u16)address->slot;
+	n->from_generation = address->generation;
+	n->to_slot = CT_NO_SLOT;
 	known = ct_lookup(f, &hit);
 	if (known) {
 		e = hit.entry;
@@ -49,8 +52,8 @@ static __noinline __u32 to_netdev_flow(struct __sk_buff *skb, const struct weft_
 		    f->fragment != FRAGMENT_LATER &&
 		    !(hit.side ? e->side[0].packets : e->side[1].packets)) {
 			translate = route_translates(config, f, eni);
-			n.flags = e->flags & ~(CT_ESTABLISHED | CT_NO_PROMOTION);
-			n.class = e->class;
+			n->flags = e->flags & ~(CT_ESTABLISHED | CT_NO_PROMOTION);
+			n->class = e->class;
 			hit.stale = true; /* to be made again */
 		}
 		if (!translate) {
@@ -68,22 +71,22 @@ static __noinline __u32 to_netdev_flow(struct __sk_buff *skb, const struct weft_
 			if (f->tcp & (TCP_RST | TCP_FIN))
 				return REASON_FORWARDED;
 			count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, REASON_NOTE_MIDSTREAM);
-			n.flags |= CT_MIDSTREAM;
+			n->flags |= CT_MIDSTREAM;
 		}
 		translate = route_translates(config, f, eni);
 	}
 	if (translate) {
-		code = nat_choose(skb, f, eni, &n);
+		code = nat_choose(skb, f, eni, n);
 		if (code != REASON_FORWARDED)
 			return code;
 	}
 	/* Routed out though it is for this node: nobody outside may go on with it. */
 	peer = address_get(&f->dst);
 	if (peer && peer->flags & ADDRESS_ENDPOINT) {
-		n.to_slot = (__u16)peer->slot;
-		n.to_generation = peer->generation;
+		n->to_slot = (__u16)peer->slot;
+		n->to_generation = peer->generation;
 	}
-	if (ct_create(f, &hit, &n)) {
+	if (ct_create(f, &hit, n)) {
 		count(skb, HOOK_TO_NETDEV, DIRECTION_EGRESS, REASON_NOTE_CT_FAILED);
 		if (translate)
 			return DROP(REASON_NAT_NO_STATE);

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weft-cni/weft/internal/agentapi"
+	"github.com/weft-cni/weft/internal/datapath"
 	"github.com/weft-cni/weft/internal/inspect"
 	"github.com/weft-cni/weft/internal/loadbalancer"
 	"github.com/weft-cni/weft/internal/socklb"
@@ -47,7 +48,12 @@ func (a *agent) registerServices(s *agentapi.Server) {
 		if err != nil {
 			return nil, err
 		}
-		return ask(a, r, func(f frontend, c asker) (inspect.Trace, error) { return a.traceService(f, c, state), nil })
+		maps, err := a.inspectMaps()
+		if err != nil {
+			return nil, err
+		}
+		packets := servesPackets(maps)
+		return ask(a, r, func(f frontend, c asker) (inspect.Trace, error) { return a.traceService(f, c, state, packets), nil })
 	})
 }
 
@@ -277,10 +283,18 @@ func (a *agent) explainService(f frontend, c asker) inspect.Explanation {
 	return out
 }
 
-func (a *agent) traceService(f frontend, c asker, state *socklb.State) inspect.Trace {
+// servesPackets tells whether the packet programs look at services.
+func servesPackets(maps []inspect.Map) bool {
+	return slices.ContainsFunc(maps, func(m inspect.Map) bool {
+		return m.Name == "weft_lb_frontends" && slices.Contains(m.UsedBy, datapath.FromPod.String())
+	})
+}
+
+func (a *agent) traceService(f frontend, c asker, state *socklb.State, packets bool) inspect.Trace {
 	x := a.explainService(f, c)
 	facts := inspect.TraceFacts{
 		Node: a.Node, From: x.Client, HostNetwork: c.host, Outside: c.outside, Protocol: string(f.at.Protocol), Frontend: f.Frontend, Nobody: x.Nobody,
+		Packets: packets,
 		KubeProxy: inspect.KubeProxyNames(f.service.Namespace, f.service.Name, f.Port, string(f.at.Protocol), c.outside),
 	}
 	facts.NoSockets = a.balance.whyNone()

@@ -144,3 +144,18 @@ func (r *rig) spoil(name string) {
 	r.must(err)
 	r.must(m.Delete(key))
 }
+
+func TestServesPackets(t *testing.T) {
+	for name, c := range map[string]struct {
+		maps []inspect.Map
+		want bool
+	}{
+		"none":         {nil, false},
+		"not by these": {[]inspect.Map{{Name: "weft_lb_frontends"}, {Name: "weft_config", UsedBy: []string{"from_pod"}}}, false},
+		"yes":          {[]inspect.Map{{Name: "weft_lb_frontends", UsedBy: []string{"from_netdev", "from_pod"}}}, true},
+	} {
+		if got := servesPackets(c.maps); got != c.want {
+			t.Errorf("%s: found %v", name, got)
+		}
+	}
+}

@@ -294,7 +294,7 @@ func (a *agent) traceService(f frontend, c asker, state *socklb.State, packets b
 	x := a.explainService(f, c)
 	facts := inspect.TraceFacts{
 		Node: a.Node, From: x.Client, HostNetwork: c.host, Outside: c.outside, Protocol: string(f.at.Protocol), Frontend: f.Frontend, Nobody: x.Nobody,
-		Packets: packets,
+		Packets:   packets,
 		KubeProxy: inspect.KubeProxyNames(f.service.Namespace, f.service.Name, f.Port, string(f.at.Protocol), c.outside),
 	}
 	facts.NoSockets = a.balance.whyNone()

@@ -41,7 +41,7 @@ func (k *Kubernetes) WatchServices(ctx context.Context, t *service.Table, lb *lo
 			}
 			return o, nil
 		}},
-		&discoveryv1.EndpointSlice{}: {Transform: func(o any) (any, error) {
+		&discoveryv1.EndpointSlice{}: {Label: loadbalancer.SliceSelector(), Transform: func(o any) (any, error) {
 			if s, ok := o.(*discoveryv1.EndpointSlice); ok {
 				return loadbalancer.Strip(s), nil
 			}

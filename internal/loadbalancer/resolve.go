@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 )
 
 // LabelOtherProxy takes a service away from a cluster's usual proxy, as corev1.IsHeadlessService does; their
@@ -21,6 +23,19 @@ func Serves(s *corev1.Service) bool {
 	_, headless := s.Labels[corev1.IsHeadlessService]
 	return !other && !headless && s.Spec.Type != corev1.ServiceTypeExternalName &&
 		s.Spec.ClusterIP != "" && s.Spec.ClusterIP != corev1.ClusterIPNone
+}
+
+// SliceSelector chooses the EndpointSlices that count: those of headless services and of other proxies have the
+// labels of Serves too, whatever their service says.
+func SliceSelector() labels.Selector {
+	selector := labels.NewSelector()
+	for _, label := range []string{corev1.IsHeadlessService, LabelOtherProxy} {
+		// Both are labels' names, so this can't fail.
+		if r, err := labels.NewRequirement(label, selection.DoesNotExist, nil); err == nil {
+			selector = selector.Add(*r)
+		}
+	}
+	return selector
 }
 
 // Resolve are the frontends that s has for clients on the node and, if it is reached from outside, for those. Slices

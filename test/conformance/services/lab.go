@@ -19,6 +19,8 @@ import (
 const (
 	clusterName = "conformance"
 	region      = "us-west-2"
+	// nodes are those of cluster.yaml: specs that want more than one ask the command line, not the cluster.
+	nodes = 3
 )
 
 //go:embed cluster.yaml

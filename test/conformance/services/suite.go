@@ -169,10 +169,10 @@ func (l *lab) ginkgo(ctx context.Context, tools, name string, specs []string, wo
 	fmt.Fprintf(l.log, "%s: %d specs, %d at a time, for %s at most; what they say goes to %s\n", name, len(specs), workers, limit, log.Name())
 	tell := &progress{log: log, tell: l.log, name: name, total: len(specs)}
 	began := time.Now()
-	err = l.inLab(ctx, tell, tell, filepath.Join(tools, "ginkgo"), "run", "--no-color", "-v", "--silence-skips", "--keep-going",
+	err = l.inLab(ctx, tell, tell, filepath.Join(tools, "ginkgo"), "run", "--no-color", "-v", "--keep-going",
 		"--nodes="+strconv.Itoa(workers), "--timeout="+limit.String(), "--focus="+focus(specs),
 		"--output-dir="+l.work, "--json-report="+name+".json", filepath.Join(tools, "e2e.test"), "--",
-		"--provider=skeleton", "--disable-log-dump", "--dump-logs-on-failure=true", "--e2e-output-dir="+l.work)
+		"--provider=skeleton", "--num-nodes="+strconv.Itoa(nodes), "--disable-log-dump", "--dump-logs-on-failure=true", "--e2e-output-dir="+l.work)
 	fmt.Fprintf(l.log, "%s: %.0f s\n", name, time.Since(began).Seconds())
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

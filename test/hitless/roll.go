@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,7 +28,6 @@ type deployment struct {
 	n     *network
 	specs []rig.Spec // of nodes whose agents are told
 	grace time.Duration
-	wrong atomic.Uint64
 
 	mu      sync.Mutex
 	version int

@@ -48,7 +48,7 @@ func (p Packages) Tree(ctx context.Context, names ...string) (string, error) {
 	fmt.Fprintf(p.Out, "fetching Debian packages: %s\n", strings.Join(names, " "))
 	work, err := os.MkdirTemp(p.Cache, ".debian-*")
 	if err != nil {
-		return "", fmt.Errorf("Debian packages: %w", err)
+		return "", fmt.Errorf("packages of Debian: %w", err)
 	}
 	err = p.unpack(ctx, work, names)
 	if err == nil {
@@ -56,7 +56,7 @@ func (p Packages) Tree(ctx context.Context, names ...string) (string, error) {
 		err = os.Rename(filepath.Join(work, "tree"), tree)
 	}
 	if err := errors.Join(err, os.RemoveAll(work)); err != nil {
-		return "", fmt.Errorf("Debian packages %s: %w", strings.Join(names, " "), err)
+		return "", fmt.Errorf("packages of Debian %s: %w", strings.Join(names, " "), err)
 	}
 	return tree, nil
 }

@@ -35,6 +35,7 @@ func (t *tally) count(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
+	var late net.Error // a connection that isn't made in time is told by a type of its own
 	if !t.last.IsZero() && now.Sub(t.last) >= worthNoting {
 		t.missed = append(t.missed, span{t.last, now})
 	}
@@ -44,7 +45,7 @@ func (t *tally) count(err error) {
 		t.last = now
 	case errors.Is(err, errWrong):
 		t.wrongs++
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT), errors.As(err, &late) && late.Timeout():
 		t.timeouts++
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNREFUSED):
 		t.resets++

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,7 @@ func TestTally(t *testing.T) {
 		{fmt.Errorf("x: %w", errWrong), &tally{wrongs: 1}},
 		{os.ErrDeadlineExceeded, &tally{timeouts: 1}},
 		{&os.SyscallError{Syscall: "connect", Err: syscall.ETIMEDOUT}, &tally{timeouts: 1}},
+		{&net.OpError{Op: "dial", Err: context.DeadlineExceeded}, &tally{timeouts: 1}},
 		{syscall.ECONNRESET, &tally{resets: 1}},
 		{syscall.ECONNREFUSED, &tally{resets: 1}},
 		{io.EOF, &tally{resets: 1}},

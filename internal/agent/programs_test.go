@@ -17,6 +17,7 @@ type enis struct {
 
 func (e *enis) SetENI(datapath.ENI) error           { e.set++; return nil }
 func (e *enis) SetAddress(netip.Addr, uint32) error { return nil }
+func (e *enis) SetHostAddresses([]netip.Addr) error { return nil }
 
 // The datapath is told again of an ENI whose device got another MTU, and of no other.
 func TestENIWithAnotherMTU(t *testing.T) {

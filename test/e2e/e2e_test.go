@@ -63,7 +63,9 @@ func TestWalkthroughs(t *testing.T) {
 	}
 	slices.SortStableFunc(files, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	ran := 0
-	turn := newLanes(*atOnce)
+	n, restore := raiseInotify(*atOnce)
+	t.Cleanup(restore)
+	turn := newLanes(n)
 	for _, f := range files {
 		if !match.MatchString(scriptName(f)) {
 			continue

@@ -768,6 +768,9 @@ static __noinline __u32 service_packet(struct __sk_buff *skb, struct flow *f, st
 	}
 	flags = e->flags;
 	to = hit->to;
+	/* Nobody outside ends a pod's flow, nor has the stack answer for it. */
+	if (how & SERVICE_OUTSIDE && ct_side(e, hit->side)->slot != CT_NO_SLOT)
+		return DROP(REASON_SOURCE_IS_LOCAL);
 	if (hit->side == e->origin) {
 		how |= SERVICE_FORWARD;
 		if (service && how & SERVICE_ALIASED &&
@@ -792,8 +795,6 @@ static __noinline __u32 service_packet(struct __sk_buff *skb, struct flow *f, st
 	} else if (!(flags & CT_STACK) && f->ttl <= 1) {
 		return DROP(REASON_TTL);
 	}
-	if (how & SERVICE_OUTSIDE && ct_side(e, hit->side)->slot != CT_NO_SLOT)
-		return DROP(REASON_SOURCE_IS_LOCAL);
 	/* What leaves its answers to to_pod and to to_netdev isn't turned here. */
 	if (!(flags & CT_STACK) || how & SERVICE_FORWARD) {
 		code = service_turn(skb, f, &hit->key, e, how);

@@ -44,9 +44,12 @@ func TestRandomPackets(t *testing.T) {
 	seed := rand.Uint64()
 	g := generator{rand.New(rand.NewPCG(seed, 0)), r}
 	n := 0
-	t.Cleanup(func() { t.Logf("seed %d, %d packets", seed, n) })
+	t.Cleanup(func() { t.Logf("seed %d, %d packets, of services: %v", seed, n, r.services.ways) })
 	// At least some, however slow the machine.
 	for deadline := time.Now().Add(*randomFor); n < 200 || time.Now().Before(deadline); n++ {
 		r.fire(t, g.next())
+	}
+	if n > 5000 && len(r.services.ways) == 0 {
+		t.Error("no packet was a service's, of so many")
 	}
 }

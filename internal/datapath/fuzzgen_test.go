@@ -215,7 +215,9 @@ func (g generator) begin() shot {
 	if six {
 		own = ep.Addr6
 	}
-	switch g.IntN(10) {
+	switch g.IntN(15) {
+	case 10, 11, 12, 13, 14:
+		return g.serve()
 	case 0, 1, 2, 3:
 		return shot{hook: FromPod, ep: i, frame: frameOf(ep.HostMAC, ep.PodMAC, g.packet(own, g.addr(six)))}
 	case 4:
@@ -241,8 +243,13 @@ func (g generator) follow(p passed) shot {
 	if h.family == 0 || h.src.IsUnspecified() {
 		return shot{}
 	}
-	switch g.IntN(8) {
+	switch g.IntN(10) {
+	case 3, 4:
+		return g.again(p)
 	case 0:
+		if p.reason == ReasonToStack && (h.dst == fuzzNode4 || h.dst == fuzzNode6) {
+			return g.hostAnswers(p)
+		}
 		if p.reason == ReasonToStack && p.hook == FromPod {
 			eni := g.IntN(len(g.r.enis))
 			return shot{hook: ToNetdev, eni: eni, mark: contract.MarkFromPod, frame: p.frame}

@@ -22,6 +22,7 @@ type fuzzRig struct {
 	native    []netip.Prefix
 	counters  map[Counter]uint64 // as last read
 	origins   map[aliasKey]netip.AddrPort
+	services  fuzzServices
 	history   []passed // what got through lately
 }
 
@@ -35,6 +36,7 @@ type aliasKey struct {
 type passed struct {
 	hook   Hook
 	reason Reason
+	before []byte // as it came
 	frame  []byte
 	ep     int // the endpoint that sent it or got it, if the hook is its
 }
@@ -89,6 +91,8 @@ func newFuzzRig(t testing.TB) *fuzzRig {
 		prefixes[p] = PrefixInfo{Native: true}
 	}
 	must(t, r.d.SetPrefixes(prefixes))
+	must(t, r.d.SetHostAddresses([]netip.Addr{fuzzNode4, fuzzNode6, fuzzSecond}))
+	r.addServices(t)
 	r.counters = readCounters(t, r.d)
 	return r
 }
@@ -161,7 +165,7 @@ func (r *fuzzRig) fire(t testing.TB, s shot) {
 		t.Fatalf("%s on device %d, mark %#x: %s; counted as %s, mark now %#x\nin  %x\nout %x", s.hook, in.Ifindex, s.mark, fault, reason, out.Mark, s.frame, data)
 	}
 	if !reason.Drop() && len(data) == len(s.frame) {
-		r.remember(passed{hook: s.hook, reason: reason, frame: data, ep: s.ep})
+		r.remember(passed{hook: s.hook, reason: reason, before: s.frame, frame: data, ep: s.ep})
 	}
 }
 
@@ -191,13 +195,19 @@ func (r *fuzzRig) violation(s shot, reason Reason, data []byte, out skbContext) 
 	if fault := wrongChange(a, b, s.frame, data, reason); fault != "" {
 		return fault
 	}
+	turned, fault := r.serviceTurned(s.hook, a, b, s.frame, data)
+	if fault != "" {
+		return fault
+	}
 	switch s.hook {
 	case FromPod:
-		return r.wrongFromPod(s, reason, a, b, data, out)
+		return r.wrongFromPod(s, reason, a, b, data, out, turned)
 	case ToPod:
 		switch ep := r.endpoints[s.ep]; {
 		case reason != ReasonForwarded:
 			return "ended in no way that to_pod knows"
+		case turned:
+			return r.serviceDone(s, reason, a, b, data, out)
 		case !slices.Equal(s.frame, data):
 			return "changed on its way into the pod"
 		case a.family == 0 && !a.arp:
@@ -206,9 +216,9 @@ func (r *fuzzRig) violation(s shot, reason Reason, data []byte, out skbContext) 
 			return "delivered to the wrong endpoint"
 		}
 	case FromNetdev:
-		return r.wrongFromNetdev(reason, a, b, data, out)
+		return r.wrongFromNetdev(s, reason, a, b, data, out, turned)
 	case ToNetdev:
-		return r.wrongToNetdev(s, reason, a, b, out)
+		return r.wrongToNetdev(s, reason, a, b, data, out, turned)
 	}
 	return ""
 }
@@ -242,7 +252,7 @@ func (r *fuzzRig) wrongDelivery(b headers, data []byte) string {
 	return ""
 }
 
-func (r *fuzzRig) wrongFromPod(s shot, reason Reason, a, b headers, data []byte, out skbContext) string {
+func (r *fuzzRig) wrongFromPod(s shot, reason Reason, a, b headers, data []byte, out skbContext, turned bool) string {
 	ep := r.endpoints[s.ep]
 	own := a.src.IsValid() && (a.src == ep.Addr || a.src == ep.Addr6)
 	translated := a.src != b.src
@@ -260,6 +270,8 @@ func (r *fuzzRig) wrongFromPod(s shot, reason Reason, a, b headers, data []byte,
 		return "passed with a forged source"
 	case a.dst.IsMulticast() || a.dst.IsLoopback() || a.dst.IsUnspecified():
 		return "passed to nowhere"
+	case turned:
+		return r.serviceDone(s, reason, a, b, data, out)
 	case a.dst != b.dst:
 		return "sent to somebody else"
 	}
@@ -299,7 +311,9 @@ func (r *fuzzRig) wrongTranslation(a, b headers) string {
 	case a.sport != b.sport && (b.sport < first || b.sport > last):
 		return "translated to a port outside of the range"
 	}
-	r.origins[aliasOf(b, b.dst, b.dport, b.src, b.sport)] = netip.AddrPortFrom(a.src, a.sport)
+	key := aliasOf(b, b.dst, b.dport, b.src, b.sport)
+	r.origins[key] = netip.AddrPortFrom(a.src, a.sport)
+	delete(r.services.turned, key)
 	return ""
 }
 
@@ -311,15 +325,17 @@ func aliasOf(h headers, remote netip.Addr, rport uint16, self netip.Addr, port u
 	return aliasKey{protocol: h.protocol, remote: netip.AddrPortFrom(remote, rport), self: netip.AddrPortFrom(self, port)}
 }
 
-func (r *fuzzRig) wrongFromNetdev(reason Reason, a, b headers, data []byte, out skbContext) string {
+func (r *fuzzRig) wrongFromNetdev(s shot, reason Reason, a, b headers, data []byte, out skbContext, turned bool) string {
 	back := a.dst != b.dst
 	switch {
 	case a.family == 0:
 		return ""
-	case a.src != b.src:
-		return "changed its source on the way in"
 	case r.endpoint(a.src) != nil:
 		return "let somebody outside speak as a pod of this node"
+	case turned:
+		return r.serviceDone(s, reason, a, b, data, out)
+	case a.src != b.src:
+		return "changed its source on the way in"
 	case back && a.dst != fuzzNode4 && a.dst != fuzzNode6:
 		return "translated what wasn't sent to the node"
 	case back && !a.error && !a.later:
@@ -343,7 +359,7 @@ func (r *fuzzRig) wrongFromNetdev(reason Reason, a, b headers, data []byte, out 
 	return "ended in no way that from_netdev knows"
 }
 
-func (r *fuzzRig) wrongToNetdev(s shot, reason Reason, a, b headers, out skbContext) string {
+func (r *fuzzRig) wrongToNetdev(s shot, reason Reason, a, b headers, data []byte, out skbContext, turned bool) string {
 	fromPod := s.mark&0xf00 == contract.MarkFromPod
 	eni := r.owner[b.src]
 	here := eni != 0 && r.enis[eni-1].Ifindex == r.ifindex(s)
@@ -357,6 +373,8 @@ func (r *fuzzRig) wrongToNetdev(s shot, reason Reason, a, b headers, out skbCont
 			return "decided again what was decided"
 		}
 		return ""
+	case turned:
+		return r.serviceDone(s, reason, a, b, data, out)
 	case a.dst != b.dst:
 		return "changed its destination on the way out"
 	case fromPod && eni == 0:

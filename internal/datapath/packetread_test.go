@@ -152,6 +152,7 @@ func (h headers) inner(frame []byte) headers {
 		q.readIPv6(frame, h.l4+8)
 	}
 	if q.family != 0 {
+		q.end = h.end // what is quoted is shorter than it says, or longer
 		q.readTransport(frame)
 	}
 	return q

@@ -50,6 +50,7 @@ func TestServicePackets(t *testing.T) {
 			{"ports of SCTP", testServiceSCTP},
 			{"tables that nobody looks after", testServiceStale},
 			{"again with the same ports", testServiceAgain},
+			{"again by another service", testServiceAgainElsewhere},
 			{"one backend by two services", testServiceConflict},
 			{"forged", testServiceForged},
 		} {
@@ -395,6 +396,24 @@ func testServiceAgain(t *testing.T, r *serviceRig, f pathFamily) {
 	}
 }
 
+// The same by another service, and in SCTP, where not only what begins an association may be the first packet that is seen.
+func testServiceAgainElsewhere(t *testing.T, r *serviceRig, f pathFamily) {
+	port := r.add(t, testService{front: at(f.service, 0), protocol: protoSCTP})
+	for _, front := range []netip.Addr{f.service, f.stranger} {
+		r.set++
+		setServices(t, r.d, r.set, testService{front: at(front, port), protocol: protoSCTP, flags: lbOutside, backends: []netip.AddrPort{at(f.other, port)}})
+	}
+	p := natPacket{src: f.pod, dst: f.service, protocol: protoSCTP, sport: r.port(), dport: port, data: append([]byte{1}, make([]byte, 11)...)}
+	g := r.run(t, FromPod, p, ReasonDelivered)
+	abort := g.natPacket.answered()
+	abort.data = append([]byte{6}, make([]byte, 11)...)
+	expectTuple(t, "the end", r.run(t, FromPod, abort, ReasonDelivered).natPacket, at(f.service, port), at(f.pod, p.sport))
+	p.dst, p.data = f.stranger, append([]byte{0}, make([]byte, 11)...)
+	g = r.run(t, FromPod, p, ReasonDelivered)
+	expectTuple(t, "by the other", g.natPacket, at(f.pod, p.sport), at(f.other, port))
+	expectTuple(t, "its answer", r.run(t, FromPod, g.natPacket.answered(), ReasonDelivered).natPacket, at(f.stranger, port), at(f.pod, p.sport))
+}
+
 // A client that reaches one backend from one port by two services: the second time as the node.
 func testServiceConflict(t *testing.T, r *serviceRig, f pathFamily) {
 	one := r.add(t, testService{front: f.wildcard(), protocol: protoUDP, flags: lbOutside, backends: []netip.AddrPort{at(f.pod, 8080)}})
@@ -420,6 +439,14 @@ func testServiceForged(t *testing.T, r *serviceRig, f pathFamily) {
 	r.run(t, FromPod, p, ReasonDelivered)
 	frame = ethernetFrame(r.enis[0].MAC, mac(routerMAC), r.ethertype(f), p.ip())
 	r.runFrame(t, FromNetdev, r.enis[0].Ifindex, frame, ReasonSourceIsLocal)
+	// Nor as the backend of a flow, whatever the stack would say to it.
+	q := p
+	q.src, q.sport = f.world, r.port()
+	back := r.run(t, FromNetdev, q, ReasonDelivered, r.onlyENI()).natPacket.answered()
+	for _, ttl := range []byte{1, 64} {
+		frame = ethernetFrame(r.enis[0].MAC, mac(routerMAC), r.ethertype(f), back.ip())
+		r.runFrame(t, FromNetdev, r.enis[0].Ifindex, frame, ReasonSourceIsLocal, withTTL(ttl))
+	}
 	// The node's own address from outside is no client.
 	p.src, p.sport = f.node, r.port()
 	frame = ethernetFrame(r.enis[0].MAC, mac(routerMAC), r.ethertype(f), p.ip())

@@ -247,6 +247,9 @@ func (v *vpc) proxy(t *testing.T) {
 	for _, n := range v.nodes {
 		var services strings.Builder
 		for _, s := range matrix.Services() {
+			if s.Weft {
+				continue
+			}
 			mark := ""
 			if s.Masquerade {
 				mark = "meta mark set meta mark or 0x4000 "
@@ -270,6 +273,38 @@ func (v *vpc) proxy(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// balance has weft's programs translate its services.
+func (v *vpc) balance(t *testing.T) {
+	t.Helper()
+	d, set := v.nodes[matrix.Here].d, uint32(1)
+	for _, s := range matrix.Services() {
+		if !s.Weft {
+			continue
+		}
+		for family, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+			one := testService{front: at(any, s.Port), protocol: unix.IPPROTO_UDP, flags: lbOutside, backends: []netip.AddrPort{at(v.parties[s.Backend].in(family == 1), 7)}}
+			if !s.NodePort {
+				one.front, one.flags = at(v.serviceAddr(s, family == 1), s.Port), 0
+			}
+			setServices(t, d, set, one)
+			set++
+		}
+	}
+	serveServices(t, d, lbHost|lbNorthSouth)
+}
+
+// serviceAddr is where a service is asked.
+func (v *vpc) serviceAddr(s matrix.Service, six bool) netip.Addr {
+	a := v.nodes[matrix.Here].addrs[0]
+	if !s.NodePort {
+		a = netip.MustParseAddr(s.Addr)
+	}
+	if six {
+		return sixth(a)
+	}
+	return a
 }
 
 // watch collects the nodes' events until stop.

@@ -16,6 +16,7 @@ func TestMatrix(t *testing.T) {
 	needRoot(t)
 	v := newVPC(t, vethPods)
 	v.proxy(t)
+	v.balance(t)
 	for _, p := range v.parties {
 		p.echoes(t, 7)
 	}
@@ -70,10 +71,11 @@ func (v *vpc) targets(t *testing.T, c matrix.Cell) []netip.AddrPort {
 		if s.Name != c.To {
 			continue
 		}
-		if s.NodePort {
-			return []netip.AddrPort{netip.AddrPortFrom(v.nodes[matrix.Here].addrs[0], s.Port)}
+		out := []netip.AddrPort{at(v.serviceAddr(s, false), s.Port)}
+		if s.Weft {
+			out = append(out, at(v.serviceAddr(s, true), s.Port))
 		}
-		return []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(s.Addr), s.Port)}
+		return out
 	}
 	t.Fatalf("%s is nobody here", c.To)
 	return nil

@@ -1,5 +1,7 @@
 package matrix
 
+import "slices"
+
 const (
 	fromPod    = "from_pod"
 	toPod      = "to_pod"
@@ -20,6 +22,7 @@ const (
 	classAddress = "of the source address, in weft_ipcache"
 	classWorld   = "the world's: the source address is unknown"
 	classProxy   = "the node's: kube-proxy has translated the source"
+	classMiddle  = "the node's: weft has translated the source"
 )
 
 func here(hook, outcome string) Step { return Step{Node: Here, Hook: hook, Outcome: outcome} }
@@ -30,7 +33,7 @@ func path(steps ...Step) []Step { return steps }
 
 // Cells is the table.
 func Cells() []Cell {
-	return append(tried(), pending()...)
+	return slices.Concat(tried(), services(), pending())
 }
 
 func tried() []Cell {
@@ -158,12 +161,41 @@ func tried() []Cell {
 	}
 }
 
+// services are those that weft's programs translate, as kube-proxy isn't there or the socket programs didn't.
+func services() []Cell {
+	out := path(here(fromPod, sent), here(toNetdev, forwarded), peer(fromNetdev, delivered))
+	back := path(peer(fromPod, sent), peer(toNetdev, forwarded), here(fromNetdev, delivered))
+	return []Cell{
+		{From: Pod, To: WeftIPOther, Class: classDevice, Request: path(here(fromPod, delivered)), Reply: path(here(fromPod, delivered))},
+		{From: Pod, To: WeftIPRemote, Class: classDevice, Request: out, Reply: back},
+		{From: Pod, To: WeftIPSelf, Class: classMiddle, Request: path(here(fromPod, delivered)), Reply: path(here(fromPod, delivered))},
+		{From: Pod, To: WeftIPHost, Class: classDevice, Request: path(here(fromPod, toStack)), Reply: path(here(toPod, forwarded))},
+		{From: Pod, To: WeftPortRemote, Class: classDevice, Request: out, Reply: back},
+		{From: Pod, To: WeftPortHost, Class: classDevice, Request: path(here(fromPod, toStack)), Reply: path(here(toPod, forwarded))},
+		{From: RemotePod, To: WeftPortHere, Class: classAddress,
+			Request: path(peer(fromPod, sent), peer(toNetdev, forwarded), here(fromNetdev, delivered)),
+			Reply:   path(here(fromPod, sent), here(toNetdev, forwarded), peer(fromNetdev, delivered))},
+		{From: RemotePod, To: WeftPortRemote, Class: classMiddle,
+			Request: path(peer(fromPod, sent), peer(toNetdev, forwarded), here(fromNetdev, sent), here(toNetdev, forwarded), peer(fromNetdev, delivered)),
+			Reply:   path(peer(fromPod, sent), peer(toNetdev, forwarded), here(fromNetdev, sent), here(toNetdev, forwarded), peer(fromNetdev, delivered))},
+		{From: RemoteNode, To: WeftPortHere, Class: classAddress,
+			Request: path(peer(toNetdev, forwarded), here(fromNetdev, delivered)),
+			Reply:   path(here(fromPod, sent), here(toNetdev, forwarded), peer(fromNetdev, forwarded))},
+		{From: World, To: WeftPortHere, Class: classWorld,
+			Request: path(here(fromNetdev, delivered)),
+			Reply:   path(here(fromPod, sent), here(toNetdev, forwarded))},
+		{From: World, To: WeftPortRemote, Class: classMiddle,
+			Request: path(here(fromNetdev, sent), here(toNetdev, forwarded), peer(fromNetdev, delivered)),
+			Reply:   path(peer(fromPod, sent), peer(toNetdev, forwarded), here(fromNetdev, sent), here(toNetdev, forwarded))},
+		{From: World, To: WeftPortHost, Class: classWorld,
+			Request: path(here(fromNetdev, toStack)),
+			Reply:   path(here(toNetdev, forwarded))},
+	}
+}
+
 // pending are rows of what comes later, so that nobody takes them for forgotten.
 func pending() []Cell {
 	return []Cell{
-		{From: Pod, To: "service of weft", Class: classDevice, Pending: "services: decided at the socket, on the backend's address"},
-		{From: Host, To: "service of weft", Class: classHost, Pending: "services: decided at the socket, on the backend's address"},
-		{From: World, To: "node port of weft", Class: classWorld, Pending: "services: translated by from_netdev"},
 		{From: RemotePod, To: "pod, by a tunnel", Class: "the tunnel's key", Pending: "overlay: from_overlay"},
 		{From: World, To: "host, with a policy for it", Class: classWorld, Pending: "policy for the host: from_netdev"},
 		{From: Host, To: "world, with a policy for the host", Class: classHost, Pending: "policy for the host: to_netdev"},

@@ -18,6 +18,9 @@ the packet to it, *redirected* sends it by the ENI that owns its source. **Bold*
 ` + "`from_pod`" + ` on what it sends; on what it gets, the hook that delivers it, which for a pod of the same node is
 ` + "`from_pod`" + ` again, for what comes by the wire ` + "`from_netdev`" + `, and for what the stack delivers ` + "`to_pod`" + `.
 
+A service *by weft* is one that its programs translate in packets; who connects a socket to a service is connected to
+a backend at once, and takes the ways of that backend's row. The others are kube-proxy's.
+
 A pod with the host's network is the host. Both families take the same ways. Where a policy looks at the source, its
 class comes from what the last column says.
 

@@ -33,12 +33,20 @@ const (
 	NodePortHere     Party = "node port of a pod here"
 	NodePortLocal    Party = "node port of a pod here, local policy"
 	NodePortRemote   Party = "node port of a remote pod"
+
+	WeftIPOther    Party = "cluster IP of another pod, by weft"
+	WeftIPRemote   Party = "cluster IP of a remote pod, by weft"
+	WeftIPSelf     Party = "cluster IP of the pod itself, by weft"
+	WeftIPHost     Party = "cluster IP of the host, by weft"
+	WeftPortHere   Party = "node port of a pod here, by weft"
+	WeftPortRemote Party = "node port of a remote pod, by weft"
+	WeftPortHost   Party = "node port of the host, by weft"
 )
 
 // Endpoint says whether the party has a device with hooks of its own.
 func (p Party) Endpoint() bool { return p == Pod || p == OtherPod || p == RemotePod }
 
-// A Service is an address and port that kube-proxy translates to its backend.
+// A Service is an address and port that kube-proxy, or weft, translates to its backend.
 type Service struct {
 	Name       Party
 	Addr       string // of the cluster; empty: a node port
@@ -46,6 +54,7 @@ type Service struct {
 	NodePort   bool
 	Backend    Party
 	Masquerade bool // kube-proxy translates the source too
+	Weft       bool // by weft's programs, on the node that the table is about, in both families
 }
 
 // Services lists the kinds, each with its one backend.
@@ -59,6 +68,13 @@ func Services() []Service {
 		{Name: NodePortHere, Port: 30001, NodePort: true, Backend: Pod, Masquerade: true},
 		{Name: NodePortLocal, Port: 30002, NodePort: true, Backend: Pod},
 		{Name: NodePortRemote, Port: 30003, NodePort: true, Backend: RemotePod, Masquerade: true},
+		{Name: WeftIPOther, Addr: "10.96.1.1", Port: 7, Backend: OtherPod, Weft: true},
+		{Name: WeftIPRemote, Addr: "10.96.1.2", Port: 7, Backend: RemotePod, Weft: true},
+		{Name: WeftIPSelf, Addr: "10.96.1.3", Port: 7, Backend: Pod, Weft: true},
+		{Name: WeftIPHost, Addr: "10.96.1.4", Port: 7, Backend: Host, Weft: true},
+		{Name: WeftPortHere, Port: 30011, NodePort: true, Backend: Pod, Weft: true},
+		{Name: WeftPortRemote, Port: 30012, NodePort: true, Backend: RemotePod, Weft: true},
+		{Name: WeftPortHost, Port: 30013, NodePort: true, Backend: Host, Weft: true},
 	}
 }
 

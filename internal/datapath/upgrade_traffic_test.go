@@ -121,6 +121,16 @@ func TestVersionsAreSwappedUnderLoad(t *testing.T) {
 		b.echo(t, otherAddr+":7")
 		b.echoTCP(t, otherAddr+":80")
 		n.host.echoTCP(t, nodeAddr+":80")
+		// Services that packets are translated for: of a pod here, of another node, and what a connected socket of a pod asks.
+		const service = "10.100.0.9"
+		any := netip.IPv4Unspecified()
+		front := func(a netip.Addr, port uint16, protocol uint8, backend string) testService {
+			return testService{front: netip.AddrPortFrom(a, port), protocol: protocol, flags: lbOutside, backends: []netip.AddrPort{netip.MustParseAddrPort(backend)}}
+		}
+		setServices(t, n.d, 1, front(any, 30000, protoUDP, otherAddr+":7"), front(any, 30000, protoTCP, otherAddr+":80"),
+			front(any, 30001, protoUDP, farAddr+":7"), front(any, 30001, protoTCP, farAddr+":80"),
+			front(netip.MustParseAddr(service), 53, protoUDP, farAddr+":7"), front(netip.MustParseAddr(service), 54, protoUDP, otherAddr+":7"))
+		serveServices(t, n.d, lbHost|lbNorthSouth)
 		stop, results := make(chan struct{}), make(chan error)
 		flows := 0
 		begin := func(do func(net.Conn, <-chan struct{}) error, c net.Conn) {
@@ -133,6 +143,12 @@ func TestVersionsAreSwappedUnderLoad(t *testing.T) {
 		begin(load, a.dial(t, "", world+":7"))
 		begin(load, a.dial(t, "", farAddr+":7"))
 		begin(load, a.dial(t, "", otherAddr+":7"))
+		for _, port := range []string{":30000", ":30001"} {
+			begin(load, n.router.dial(t, "", nodeAddr+port))
+			begin(talk, n.router.dialTCP(t, nodeAddr+port))
+		}
+		begin(load, a.dial(t, "", service+":53"))
+		begin(load, a.dial(t, "", service+":54"))
 		quiet := a.dialTCP(t, world+":80")
 		for i := range 6 {
 			object := ThisVersion()
@@ -144,8 +160,11 @@ func TestVersionsAreSwappedUnderLoad(t *testing.T) {
 			begin(talk, a.dialTCP(t, otherAddr+":80"))
 			begin(talk, a.dialTCP(t, world+":80"))
 		}
-		translated := 0
+		translated, served := 0, 0
 		must(t, n.d.Connections(func(c Connection) bool {
+			if c.Service.IsValid() {
+				served++
+			}
 			if c.Translated.Addr() == netip.MustParseAddr(nodeAddr) {
 				translated++
 			}
@@ -153,6 +172,9 @@ func TestVersionsAreSwappedUnderLoad(t *testing.T) {
 		}))
 		if translated == 0 {
 			t.Error("no connection is translated")
+		}
+		if served < 6 {
+			t.Errorf("%d connections are services', expected 6", served)
 		}
 		counters := readCounters(t, n.d)
 		if c := counters[Counter{Hook: FromPod, Direction: Egress, Reason: ReasonSent}]; c == 0 {

@@ -87,7 +87,8 @@ static __noinline __u32 from_pod_begin(struct __sk_buff *skb, const struct weft_
 				     service_own(config, &f->dst, address) ? SERVICE_OWN : 0);
 		if (code == SERVICE_TURNED) {
 			address = address_get(&f->dst);
-			/* What is left of an earlier flow has ended, even if this may begin none. */
+			/* What is left of an earlier flow has ended, even if this may begin none.
+			 */
 			ct_lookup(f, hit);
 			hit->stale = true;
 		} else if (code != SERVICE_NOT) {

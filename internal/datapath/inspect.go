@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-cni/weft/internal/inspect"
+	"github.com/weft-cni/weft/internal/pin"
 )
 
 // Maps are the datapath's maps as they are, by name.
@@ -69,7 +70,7 @@ func isPinned(m *ebpf.Map, path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	same, err := sameMap(m, pinned)
+	same, err := pin.SameMap(m, pinned)
 	return same, errors.Join(err, pinned.Close())
 }
 

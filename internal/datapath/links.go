@@ -12,6 +12,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weft-cni/weft/internal/pin"
 )
 
 // A linkKind is a kind of link that holds programs on devices.
@@ -215,33 +217,8 @@ func (t *linkAttacher) keep(a attachment, l link.Link) error {
 		}
 	}
 	t.held[a] = l
-	info, err := l.Info()
-	if err != nil {
-		return err
-	}
-	if pinned, err := link.LoadPinnedLink(t.path(a), nil); err == nil {
-		have, err := pinned.Info()
-		if err := errors.Join(err, pinned.Close()); err != nil {
-			return err
-		}
-		if have.ID == info.ID {
-			return nil
-		}
-		if err := os.Remove(t.path(a)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("open %s: %w", t.path(a), err)
-	}
-	// A handle that never had a pin: one that had would only be renamed.
-	fresh, err := link.NewFromID(info.ID)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(fresh.Pin(t.path(a)), fresh.Close()); err != nil {
-		return fmt.Errorf("pin %s: %w", t.path(a), err)
-	}
-	return nil
+	_, err := pin.KeepLink(l, t.path(a))
+	return err
 }
 
 // forget lets go of a link that has no device any more.

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/weft-cni/weft/internal/pin"
 )
 
 // A LayoutError says that a pinned map was made by a version with another layout.
@@ -75,7 +77,7 @@ func (d *Datapath) openMaps(spec *ebpf.CollectionSpec) error {
 		if ephemeral(name) {
 			continue
 		}
-		if _, err := keepPin(m, filepath.Join(d.pinDir, d.object.pinName(name))); err != nil {
+		if _, err := pin.KeepMap(m, filepath.Join(d.pinDir, d.object.pinName(name))); err != nil {
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}

@@ -3,6 +3,7 @@ package inspect
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -99,15 +100,7 @@ func Follow(f TraceFacts) Trace {
 
 func (f TraceFacts) flagged(flag string) bool {
 	has := f.Frontend.Has()
-	if has == nil {
-		return false
-	}
-	for _, x := range has.Flags {
-		if x == flag {
-			return true
-		}
-	}
-	return false
+	return has != nil && slices.Contains(has.Flags, flag)
 }
 
 // external tells the kinds that packet programs serve only with north-south traffic.
@@ -195,21 +188,29 @@ func (f TraceFacts) packets(t *Trace) {
 		f.kubeProxy(t)
 		return
 	}
-	if f.flagged("source-ranges") {
-		t.hop("from_pod", "drops it if the client's address is in none of the service's source ranges")
-	}
-	if len(f.Backends) == 0 {
-		t.By = ByNobody
-		if f.flagged("refuse") {
-			t.hop("from_pod", "answers with a reset (TCP) or port unreachable: %s", f.Nobody)
-		} else {
-			t.hop("from_pod", "drops it: %s", f.Nobody)
-		}
+	if !f.admits(t, "from_pod") {
 		return
 	}
 	t.By = ByPacket
 	t.hop("from_pod", "replaces the destination by %s; the flow is tracked as client to backend, and its answers get the service's address back", f.packetChoice())
 	f.deliver(t, "only the destination was translated")
+}
+
+// admits tells whether there is anybody to send it to, as the packet program at the hook sees it.
+func (f TraceFacts) admits(t *Trace, hook string) bool {
+	if f.flagged("source-ranges") {
+		t.hop(hook, "drops it if the client's address is in none of the service's source ranges")
+	}
+	if len(f.Backends) > 0 {
+		return true
+	}
+	t.By = ByNobody
+	if f.flagged("refuse") {
+		t.hop(hook, "answers with a reset (TCP) or port unreachable: %s", f.Nobody)
+	} else {
+		t.hop(hook, "drops it: %s", f.Nobody)
+	}
+	return false
 }
 
 func (f TraceFacts) packetChoice() string {
@@ -224,12 +225,18 @@ func (f TraceFacts) packetChoice() string {
 	return fmt.Sprintf("one of %d backends at random", len(f.Backends))
 }
 
+// places are how many backends are where.
+func (f TraceFacts) places() map[Place]int {
+	out := map[Place]int{}
+	for _, b := range f.Backends {
+		out[b.Where]++
+	}
+	return out
+}
+
 // deliver is the way to the backends.
 func (f TraceFacts) deliver(t *Trace, translated string) {
-	places := map[Place]int{}
-	for _, b := range f.Backends {
-		places[b.Where]++
-	}
+	places := f.places()
 	if n := places[Here]; n > 0 {
 		if f.HostNetwork {
 			t.hop("to_pod", "%d of %d backends are pods of this node: the stack routes to the pod's device", n, len(f.Backends))
@@ -265,24 +272,12 @@ func (f TraceFacts) outside(t *Trace) {
 		t.hop("from_netdev", "doesn't answer for a ClusterIP from outside of the cluster")
 		return
 	}
-	if f.flagged("source-ranges") {
-		t.hop("from_netdev", "drops it if the client's address is in none of the service's source ranges")
-	}
-	if len(f.Backends) == 0 {
-		t.By = ByNobody
-		if f.flagged("refuse") {
-			t.hop("from_netdev", "answers with a reset (TCP) or port unreachable: %s", f.Nobody)
-		} else {
-			t.hop("from_netdev", "drops it: %s", f.Nobody)
-		}
+	if !f.admits(t, "from_netdev") {
 		return
 	}
 	t.By = ByPacket
 	t.hop("from_netdev", "replaces the destination by %s", f.packetChoice())
-	places := map[Place]int{}
-	for _, b := range f.Backends {
-		places[b.Where]++
-	}
+	places := f.places()
 	if n := places[Here]; n > 0 {
 		t.hop("from_netdev", "%d of %d backends are pods of this node: straight into the pod with the client's own address; answers leave by the interface that it came in by", n, len(f.Backends))
 	}
